@@ -1,0 +1,37 @@
+# make run and make test work from a bare clone; each makes the environment first where it has to.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PNEUMONET_PORT ?= 7860
+export PNEUMONET_PORT
+
+.PHONY: run test lint clean
+
+run: $(VENV)/.app
+	@exec $(BIN)/python app.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy pneumonet app.py scripts
+	$(BIN)/lint-imports
+
+# The stamps hold the environment to the requirements: a changed pin installs again, an unchanged one costs nothing.
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "PneumoNet needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.app: requirements.txt | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.app
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

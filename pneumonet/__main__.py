@@ -1,0 +1,7 @@
+"""`python -m pneumonet`."""
+
+import sys
+
+from pneumonet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,150 @@
+"""The shell's door: python -m pneumonet predict | serve | pull | info."""
+
+import argparse
+import json
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pneumonet import __version__
+from pneumonet.errors import PneumoNetError
+from pneumonet.settings import Settings
+
+_CLASS_COLUMNS = (("BACTERIAL_PNEUMONIA", "bacterial"), ("NORMAL", "normal"), ("VIRAL_PNEUMONIA", "viral"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 where everything went well, 1 where a file or the model failed, 2 where the arguments or settings are wrong.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = Settings.from_environment()
+    except PneumoNetError as error:
+        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        return 2
+    try:
+        return int(arguments.command(arguments, settings))
+    except PneumoNetError as error:
+        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pneumonet", description="Chest X-ray pneumonia classification. Research use only, not a medical device."
+    )
+    parser.add_argument("--version", action="version", version=f"pneumonet {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", help="answer films")
+    predict.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.add_argument("--overlay", type=Path, metavar="DIR", help="write each film's Grad-CAM overlay as PNG there")
+    predict.add_argument("--force", action="store_true", help="answer films that admission refuses")
+    predict.add_argument("--frame", type=int, help="frame of a film that has several, from 0")
+    predict.set_defaults(command=_predict)
+
+    serve = commands.add_parser("serve", help="serve the page and the HTTP routes")
+    serve.set_defaults(command=_serve)
+
+    pull = commands.add_parser("pull", help="pull and verify the snapshot that PNEUMONET_MODEL names")
+    pull.set_defaults(command=_pull)
+
+    info = commands.add_parser("info", help="say which model answers, as JSON")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pneumonet.model import PneumoNet
+
+    model = PneumoNet.from_pretrained(settings=settings)
+    if arguments.overlay:
+        arguments.overlay.mkdir(parents=True, exist_ok=True)
+    answers = (_answer(model, file, arguments) for file in arguments.files)
+    failures = 0
+    if not arguments.json:
+        print(f"{'file':<32} {'answer':<20} {'confidence':>10}  {'bacterial':>9} {'normal':>7} {'viral':>7}  risk")
+    for answer in answers:
+        failures += "error" in answer
+        print(json.dumps(answer) if arguments.json else _row(answer), flush=True)
+    if not arguments.json:
+        from pneumonet.finding import DISCLAIMER
+
+        print(DISCLAIMER)
+    return 1 if failures else 0
+
+
+def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        finding = model.predict(
+            file, frame=arguments.frame, force=arguments.force, saliency=arguments.overlay is not None
+        )
+    except PneumoNetError as error:
+        return {"file": str(file), "error": error.message, "code": error.code, "hint": error.hint}
+    if arguments.overlay:
+        from pneumonet.rendering import overlay, png
+
+        (arguments.overlay / f"{file.stem}.overlay.png").write_bytes(png(overlay(finding)))
+    return {
+        "file": str(file),
+        **finding.to_dict(),
+        "gradcam_image": None,
+        "request_id": uuid.uuid4().hex[:16],
+        "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+        "timings": finding.timings,
+    }
+
+
+def _row(answer: dict[str, Any]) -> str:
+    name = Path(answer["file"]).name
+    name = name if len(name) <= 32 else name[:29] + "..."
+    if "error" in answer:
+        return f"{name:<32} {answer['code']}: {answer['error']}"
+    shares = {short: answer["probabilities"][label] for label, short in _CLASS_COLUMNS}
+    line = (
+        f"{name:<32} {answer['prediction'].capitalize():<20} {answer['confidence']:>10}  "
+        f"{shares['bacterial']:>9.3f} {shares['normal']:>7.3f} {shares['viral']:>7.3f}  {answer['risk_level']}"
+    )
+    return "\n".join([line, *(f"  note: {warning}" for warning in answer["warnings"])])
+
+
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pneumonet.web.server import serve
+
+    return int(serve(settings))
+
+
+def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pneumonet.hub import open_snapshot
+
+    snapshot = open_snapshot(settings.model, settings.revision)
+    for warning in snapshot.warnings:
+        print(warning, file=sys.stderr)
+    print(f"{snapshot.path} is whole: version {snapshot.config.version}, revision {snapshot.revision}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pneumonet.hub import open_snapshot
+
+    snapshot = open_snapshot(settings.model, settings.revision)
+    config = snapshot.config
+    answer = {
+        "pneumonet": __version__,
+        "model": {"repo_id": snapshot.repo_id, "revision": snapshot.revision, "version": config.version},
+        "input_size": config.input.size,
+        "members": [
+            {"architecture": m.architecture, "weight": m.weight, "temperature": m.temperature} for m in config.members
+        ],
+        "prediction_set_coverage": config.prediction_set.coverage,
+    }
+    print(json.dumps(answer, indent=2))
+    return 0

@@ -1,0 +1,207 @@
+"""Every error that PneumoNet raises on purpose.
+
+    PneumoNetError
+    ├─ ConfigError(ValueError)              bad_configuration     a setting contradicts itself or is out of range
+    ├─ InputError(ValueError)               the caller's request or film is at fault
+    │  ├─ BadRequestError                   bad_request      400  malformed request
+    │  ├─ NoFileError                       no_file          400  nothing was sent
+    │  ├─ EmptyFileError                    empty_file       400  a file of no bytes
+    │  ├─ FileTooLargeError                 file_too_large   413  more bytes than the limit
+    │  ├─ TooManyPixelsError                too_many_pixels  413  a header that declares too many pixels
+    │  ├─ UnsupportedFormatError            unsupported_format          415  not a format we read
+    │  ├─ UnsupportedTransferSyntaxError    unsupported_transfer_syntax 415  DICOM compressed as we cannot decode
+    │  ├─ UnreadableImageError              unreadable_image 422  damaged, cut short, or without pixels
+    │  ├─ FrameNotFoundError                frame_not_found  422  a frame that the file does not have
+    │  └─ AdmissionError                    not_admitted     422  readable, but no chest film that the model knows
+    ├─ TooManyRequestsError                 too_many_requests 429  one caller asks too often
+    ├─ BusyError                            busy             503  the queue is full
+    ├─ ModelUnavailableError(RuntimeError)  model_unavailable 503  starting, or no model
+    │  ├─ DownloadError                     download_failed  503  the Hub, a repo or a revision is out of reach
+    │  └─ SnapshotError                     damaged_snapshot 503  files that do not match their config
+    └─ InternalError                        internal_error   500  ours; the log has it under the request id
+
+Each class has a stable lower-case `code`, the `http_status` that a door answers with, and a `hint`: what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PneumoNetError(Exception):
+    """Base of every error that PneumoNet raises on purpose.
+
+    Attributes:
+        message: One sentence that says what was found, fit for a user.
+        hint: One sentence that says what to do.
+        retry_after_seconds: When to try again, where that helps.
+    """
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    default_hint: ClassVar[str] = ""
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+
+class ConfigError(PneumoNetError, ValueError):
+    """A setting is missing, out of range, or contradicts another."""
+
+    code = "bad_configuration"
+
+
+class InputError(PneumoNetError, ValueError):
+    """The caller's request or film is at fault."""
+
+    code = "bad_input"
+    http_status = 400
+
+
+class BadRequestError(InputError):
+    """The request is malformed."""
+
+    code = "bad_request"
+    default_hint = "See GET /api for what each route takes."
+
+
+class NoFileError(InputError):
+    """No film was sent."""
+
+    code = "no_file"
+    default_hint = "Send one chest X-ray: JPEG, PNG, TIFF, WebP, BMP or DICOM."
+
+
+class EmptyFileError(InputError):
+    """The file has no bytes."""
+
+    code = "empty_file"
+    default_hint = "Check that the file opens on your computer, then send it again."
+
+
+class FileTooLargeError(InputError):
+    """The file has more bytes than the limit."""
+
+    code = "file_too_large"
+    http_status = 413
+    default_hint = "Send a smaller copy: 1000 pixels on the longer side are plenty."
+
+
+class TooManyPixelsError(InputError):
+    """The file's header declares more pixels than the limit."""
+
+    code = "too_many_pixels"
+    http_status = 413
+    default_hint = "Send a smaller copy: 1000 pixels on the longer side are plenty."
+
+
+class UnsupportedFormatError(InputError):
+    """The bytes are of no format that PneumoNet reads."""
+
+    code = "unsupported_format"
+    http_status = 415
+    default_hint = "Send JPEG, PNG, TIFF, WebP, BMP or DICOM; the content decides, not the file's name."
+
+
+class UnsupportedTransferSyntaxError(UnsupportedFormatError):
+    """A DICOM file compressed in a way that the shipped decoders cannot undo."""
+
+    code = "unsupported_transfer_syntax"
+    default_hint = "Export the film uncompressed, or as JPEG 2000, JPEG-LS, RLE or baseline JPEG."
+
+
+class UnreadableImageError(InputError):
+    """The file is damaged, cut short, or holds no pixels."""
+
+    code = "unreadable_image"
+    http_status = 422
+    default_hint = "The file may be damaged or half uploaded: export it again and send the new copy."
+
+
+class FrameNotFoundError(InputError):
+    """The file does not have the frame asked for."""
+
+    code = "frame_not_found"
+    http_status = 422
+    default_hint = "Frames count from 0."
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a film is refused: a stable code and a sentence for the user."""
+
+    code: str
+    message: str
+
+
+class AdmissionError(InputError):
+    """The picture is readable but is no chest film that the model knows."""
+
+    code = "not_admitted"
+    http_status = 422
+    default_hint = "Send one frontal chest X-ray, or force an answer if you know better."
+
+    def __init__(self, reasons: Sequence[Reason]) -> None:
+        self.reasons = tuple(reasons)
+        why = " ".join(reason.message for reason in self.reasons)
+        super().__init__(f"This does not look like a chest X-ray that the model knows. {why}".strip())
+
+
+class TooManyRequestsError(PneumoNetError):
+    """One caller asks too often."""
+
+    code = "too_many_requests"
+    http_status = 429
+    default_hint = "Wait a moment, then try again."
+    retry_after_seconds = 10
+
+
+class BusyError(PneumoNetError):
+    """The queue is full."""
+
+    code = "busy"
+    http_status = 503
+    default_hint = "Other films are being analysed: try again in a few seconds."
+    retry_after_seconds = 5
+
+
+class ModelUnavailableError(PneumoNetError, RuntimeError):
+    """The model is still loading, or there is none."""
+
+    code = "model_unavailable"
+    http_status = 503
+    default_hint = "The model is being loaded: try again in a few seconds."
+    retry_after_seconds = 5
+
+
+class DownloadError(ModelUnavailableError):
+    """The Hub, the repo or the revision is out of reach, and nothing usable is cached.
+
+    Attributes:
+        repo_id: The repo asked for.
+        revision: The revision asked for, None for the default branch.
+    """
+
+    code = "download_failed"
+    default_hint = "Check PNEUMONET_MODEL, PNEUMONET_REVISION, the network and HF_TOKEN."
+
+    def __init__(self, message: str, *, repo_id: str, revision: str | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.repo_id, self.revision = repo_id, revision
+
+
+class SnapshotError(ModelUnavailableError):
+    """A snapshot's files are missing, damaged, or do not match its config."""
+
+    code = "damaged_snapshot"
+    default_hint = "Pull the snapshot again, or point PNEUMONET_MODEL at a whole one."
+
+
+class InternalError(PneumoNetError):
+    """Something failed that is not the caller's fault; the log has it under the request id."""
+
+    code = "internal_error"
+    default_hint = "Try again; if it persists, report the request id."

@@ -1,0 +1,84 @@
+"""Settings: every environment variable that PneumoNet reads, in one place, checked at start."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pneumonet.errors import ConfigError
+
+DEFAULT_SNAPSHOT: Final = Path(__file__).resolve().parents[1] / "model_card"
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator may choose.
+
+    Attributes:
+        model: PNEUMONET_MODEL: a snapshot folder, or `org/name` on the Hub. Default: the committed `model_card/`.
+        revision: PNEUMONET_REVISION: branch, tag or commit of the Hub repo. Default: the repo's default branch.
+        device: PNEUMONET_DEVICE: auto, cpu, cuda or mps.
+        host: PNEUMONET_HOST: the address to serve at. Default 127.0.0.1, and 0.0.0.0 on a Space
+            (GRADIO_SERVER_NAME).
+        port: PNEUMONET_PORT: the port to serve at. Default 7860 (GRADIO_SERVER_PORT on a Space).
+        root_path: PNEUMONET_ROOT_PATH: the prefix that a reverse proxy strips, such as `/pneumonet`.
+        max_upload_bytes: PNEUMONET_MAX_UPLOAD_MB: the largest file taken, in units of 1,000,000 bytes. Default 10.
+        max_pixels: PNEUMONET_MAX_MEGAPIXELS: the most pixels a header may declare, in units of 1,000,000. Default 64.
+        max_waiting: PNEUMONET_MAX_WAITING: how many films may wait their turn before the answer is "busy". Default 16.
+    """
+
+    model: str = str(DEFAULT_SNAPSHOT)
+    revision: str | None = None
+    device: str = "auto"
+    host: str = "127.0.0.1"
+    port: int = 7860
+    root_path: str = ""
+    max_upload_bytes: int = 10_000_000
+    max_pixels: int = 64_000_000
+    max_waiting: int = 16
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings from environment variables; an unset or empty one takes its default.
+
+        Raises:
+            ConfigError: If a value cannot be understood or is out of range.
+        """
+        values = os.environ if environment is None else environment
+        return cls(
+            model=values.get("PNEUMONET_MODEL") or str(DEFAULT_SNAPSHOT),
+            revision=values.get("PNEUMONET_REVISION") or None,
+            device=_one_of(values, "PNEUMONET_DEVICE", DEVICES),
+            host=values.get("PNEUMONET_HOST") or values.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            port=_number(values, ("PNEUMONET_PORT", "GRADIO_SERVER_PORT"), 7860, 0, 65535),
+            root_path=_root_path(values),
+            max_upload_bytes=_number(values, ("PNEUMONET_MAX_UPLOAD_MB",), 10, 1, 1000) * 1_000_000,
+            max_pixels=_number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 64, 1, 1000) * 1_000_000,
+            max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 16, 0, 10_000),
+        )
+
+
+def _one_of(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    value = (values.get(name) or choices[0]).lower()
+    if value not in choices:
+        raise ConfigError(f"Expected {name} to be one of {', '.join(choices)}, got {value!r}.")
+    return value
+
+
+def _number(values: Mapping[str, str], names: tuple[str, ...], default: int, low: int, high: int) -> int:
+    name = next((name for name in names if values.get(name)), None)
+    if name is None:
+        return default
+    text = values[name]
+    if not text.strip().isdecimal() or not low <= int(text) <= high:
+        raise ConfigError(f"Expected {name} to be a whole number from {low} to {high}, got {text!r}.")
+    return int(text)
+
+
+def _root_path(values: Mapping[str, str]) -> str:
+    path = (values.get("PNEUMONET_ROOT_PATH") or "").rstrip("/")
+    if path and not path.startswith("/"):
+        raise ConfigError(f"Expected PNEUMONET_ROOT_PATH to start with a slash, got {path!r}.")
+    return path

@@ -1,0 +1,247 @@
+"""The snapshot: a folder of weights and the config.json that says what they mean.
+
+Weights, temperatures, sizes, target layers and thresholds are data that travel together; none is a constant in code.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from pneumonet.errors import SnapshotError
+from pneumonet.taxonomy import CLASS_NAMES
+
+CONFIG_FILE: Final = "config.json"
+CARD_FILE: Final = "README.md"
+METRICS_FILE: Final = "metrics.json"
+MEMBER_CONFIG_FILE: Final = "config.json"
+MEMBER_WEIGHTS_FILE: Final = "model.safetensors"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """One backbone of the ensemble.
+
+    Attributes:
+        name: Short name, also the folder below the snapshot that `timm` loads by itself.
+        display_name: Name on the page.
+        architecture: timm architecture.
+        weight: Share of its probabilities in the ensemble's; the shares sum to 1.
+        temperature: Divisor of its logits before the softmax (Guo et al., ICML 2017).
+        target_layer: Dotted name of the module whose output Grad-CAM explains; what `forward_features` returns.
+    """
+
+    name: str
+    display_name: str
+    architecture: str
+    weight: float
+    temperature: float
+    target_layer: str
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a film becomes a backbone's input: squashed to `size` with antialiased bilinear, three equal channels.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        mean: Mean of each channel, subtracted from pixels in [0, 1].
+        std: Deviation of each channel, divided by.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class AdmissionConfig:
+    """Thresholds of admission, set by `scripts/calibrate.py` on held-back chest films.
+
+    Attributes:
+        min_side: Fewest pixels on a side.
+        max_aspect: Largest ratio of the longer to the shorter side.
+        min_contrast: Smallest deviation of the pixels, in [0, 1].
+        max_colourfulness: Largest mean difference between channels, in [0, 1].
+        features_file: Safetensors file of the feature space, relative to the snapshot.
+        max_distance: Largest distance from the training films for each member, by its name.
+    """
+
+    min_side: int
+    max_aspect: float
+    min_contrast: float
+    max_colourfulness: float
+    features_file: str
+    max_distance: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PredictionSetConfig:
+    """Split-conformal prediction sets (Sadinle et al., JASA 2019): the classes of at least `threshold` probability.
+
+    Attributes:
+        coverage: Share of held-back films whose class the set holds, in (0, 1).
+        threshold: Smallest probability of a class in the set.
+    """
+
+    coverage: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """Size in bytes and SHA-256 of a file of the snapshot."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SnapshotConfig:
+    """The contents of a snapshot's config.json.
+
+    Attributes:
+        version: Version of the weights, apart from that of the code.
+        files: Digest of each file that the app loads, by its path relative to the snapshot.
+        fingerprint: First 12 hex digits of the SHA-256 of config.json, which itself holds every other digest.
+    """
+
+    version: str
+    input: InputConfig
+    members: tuple[MemberConfig, ...]
+    admission: AdmissionConfig
+    prediction_set: PredictionSetConfig
+    files: dict[str, FileDigest]
+    fingerprint: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "SnapshotConfig":
+        """Read and check a snapshot's config.json.
+
+        Raises:
+            SnapshotError: If it is missing, damaged, or contradicts itself.
+        """
+        path = folder / CONFIG_FILE
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise SnapshotError(f"The snapshot has no readable {CONFIG_FILE}.") from error
+        try:
+            config = cls._parse(json.loads(raw), hashlib.sha256(raw).hexdigest()[:12])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SnapshotError(f"The snapshot's {CONFIG_FILE} cannot be understood: {error!r}.") from error
+        config._check()
+        return config
+
+    @classmethod
+    def _parse(cls, data: dict[str, Any], fingerprint: str) -> "SnapshotConfig":
+        if data["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {data['format']!r}")
+        if tuple(data["class_names"]) != CLASS_NAMES:
+            raise ValueError(f"expected class_names {list(CLASS_NAMES)}, got {data['class_names']!r}")
+        image = data["input"]
+        return cls(
+            version=str(data["version"]),
+            input=InputConfig(
+                size=int(image["size"]),
+                mean=(float(image["mean"][0]), float(image["mean"][1]), float(image["mean"][2])),
+                std=(float(image["std"][0]), float(image["std"][1]), float(image["std"][2])),
+            ),
+            members=tuple(MemberConfig(**member) for member in data["members"]),
+            admission=AdmissionConfig(**data["admission"]),
+            prediction_set=PredictionSetConfig(**data["prediction_set"]),
+            files={name: FileDigest(**digest) for name, digest in data["files"].items()},
+            fingerprint=fingerprint,
+        )
+
+    def _check(self) -> None:
+        total = sum(member.weight for member in self.members)
+        if not self.members or abs(total - 1) > 1e-6 or any(member.temperature <= 0 for member in self.members):
+            raise SnapshotError(
+                f"Expected members whose weights sum to 1 and whose temperatures are positive, got weights {total}."
+            )
+        for name in (*self.files, *self.required_files()):
+            # A config comes from a repo that a stranger may own: its paths stay inside the snapshot.
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise SnapshotError(f"The snapshot's {CONFIG_FILE} names a file outside the snapshot: {name!r}.")
+            if name not in self.files:
+                raise SnapshotError(f"The snapshot's {CONFIG_FILE} has no digest of {name}.")
+
+    def required_files(self) -> tuple[str, ...]:
+        """Return the files that the app loads, relative to the snapshot, beside config.json."""
+        members = [f"{m.name}/{file}" for m in self.members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
+        return (*members, self.admission.features_file)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def verify_files(folder: Path, config: SnapshotConfig) -> None:
+    """Check size and SHA-256 of each file that config.json names.
+
+    Raises:
+        SnapshotError: If a file is missing or differs; the message names it.
+    """
+    for name, digest in config.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise SnapshotError(f"The snapshot lacks {name}.")
+        # The size first: it spares hashing a file that was cut short.
+        if path.stat().st_size != digest.size or sha256_of(path) != digest.sha256:
+            raise SnapshotError(
+                f"The snapshot's {name} is damaged: its size or SHA-256 is not the one in {CONFIG_FILE}."
+            )
+
+
+def write_config(
+    folder: Path,
+    *,
+    version: str,
+    input_config: InputConfig,
+    members: Sequence[MemberConfig],
+    admission: AdmissionConfig,
+    prediction_set: PredictionSetConfig,
+) -> SnapshotConfig:
+    """Write a snapshot's config.json, with the digest of each file that the app loads, and read it back.
+
+    Args:
+        folder: Where the members' folders and the feature file already are.
+        version: Version of the weights.
+        input_config: How a film becomes a backbone's input.
+        members: The backbones.
+        admission: Thresholds of admission.
+        prediction_set: Threshold of the prediction set.
+
+    Raises:
+        SnapshotError: If a file is missing or the parts contradict each other.
+    """
+    names = [f"{m.name}/{file}" for m in members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
+    names.append(admission.features_file)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise SnapshotError(f"The snapshot lacks {', '.join(missing)}.")
+    config = {
+        "format": FORMAT,
+        "version": version,
+        "class_names": list(CLASS_NAMES),
+        "input": asdict(input_config),
+        "members": [asdict(member) for member in members],
+        "admission": asdict(admission),
+        "prediction_set": asdict(prediction_set),
+        "files": {name: asdict(digest_of(folder / name)) for name in names},
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    return SnapshotConfig.read(folder)
+
+
+def digest_of(path: Path) -> FileDigest:
+    """Return the size and SHA-256 of a file."""
+    return FileDigest(path.stat().st_size, sha256_of(path))

@@ -1,0 +1,174 @@
+"""Trained backbones to a snapshot: export, temperatures, prediction sets, and the thresholds of admission."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces, thumbnail
+from pneumonet.calibration import (
+    conformal_threshold,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    prediction_set,
+    softmax,
+)
+from pneumonet.ensemble import Ensemble, combine
+from pneumonet.members import Member
+from pneumonet.reading import read_radiograph
+from pneumonet.snapshot import (
+    AdmissionConfig,
+    InputConfig,
+    MemberConfig,
+    PredictionSetConfig,
+    SnapshotConfig,
+    write_config,
+)
+from pneumonet.taxonomy import CLASS_NAMES
+from pneumonet.training.films import label_of, patient_of
+
+FEATURES_FILE: Final = "admission.safetensors"
+COVERAGE: Final = 0.9
+_COMPONENTS: Final = 64
+# Each of the three spaces lets all but two films in a thousand pass, so that together they let 99 % pass.
+_PASS_SHARE: Final = 0.998
+_PASS_MARGIN: Final = 1.05
+_CROSS_FITTING_FOLDS: Final = 5
+_BATCH: Final = 32
+
+
+class Answers:
+    """What the members say of a list of films, through the same road as a user's file."""
+
+    def __init__(self, films: Sequence[Path], members: Sequence[Member], input_config: InputConfig) -> None:
+        import torch
+
+        ensemble = Ensemble(members, input_config, torch.device("cpu"))
+        self.labels = np.array([CLASS_NAMES.index(str(label_of(film))) for film in films])
+        self.patients = np.array([patient_of(film) for film in films])
+        logits: dict[str, list[NDArray[np.float32]]] = {m.config.name: [] for m in members}
+        vectors: dict[str, list[NDArray[np.float32]]] = {m.config.name: [] for m in members}
+        vectors[THUMBNAIL] = []
+        for start in tqdm(range(0, len(films), _BATCH), desc="films", mininterval=5):
+            batch = [read_radiograph(film) for film in films[start : start + _BATCH]]
+            vectors[THUMBNAIL].append(np.stack([thumbnail(film) for film in batch]))
+            for passed in ensemble.forward(batch).members:
+                logits[passed.member.config.name].append(passed.logits)
+                vectors[passed.member.config.name].append(passed.pooled)
+        self.logits = {name: np.concatenate(parts) for name, parts in logits.items()}
+        self.vectors = {name: np.concatenate(parts) for name, parts in vectors.items()}
+
+
+def calibrate(
+    folder: Path,
+    members: Sequence[MemberConfig],
+    input_config: InputConfig,
+    training: Sequence[Path],
+    held_back: Sequence[Path],
+    version: str,
+) -> tuple[SnapshotConfig, dict[str, Any]]:
+    """Set everything in a snapshot's config.json that is measured.
+
+    Args:
+        folder: The snapshot, its members exported.
+        members: The members; their temperatures are replaced.
+        input_config: The input that they were trained for.
+        training: The films that they were trained on: where a known film lies.
+        held_back: Films of other patients: how far a known film may lie, and how sure an answer may be.
+        version: Version of the weights.
+
+    Returns:
+        The config as written, and the figures of the calibration.
+    """
+    loaded = [Member.load(member, folder) for member in members]
+    known, other = Answers(training, loaded, input_config), Answers(held_back, loaded, input_config)
+    calibrated = [
+        replace(m, temperature=round(fit_temperature(other.logits[m.name], other.labels), 4)) for m in members
+    ]
+    probabilities = ensemble_probabilities(other.logits, calibrated)
+    spaces = {name: FeatureSpace.fit(vectors, _COMPONENTS) for name, vectors in known.vectors.items()}
+    save_spaces(spaces, folder / FEATURES_FILE)
+    limits = {
+        name: round(float(np.quantile(space.distance(other.vectors[name]), _PASS_SHARE)) * _PASS_MARGIN, 4)
+        for name, space in spaces.items()
+    }
+    config = write_config(
+        folder,
+        version=version,
+        input_config=input_config,
+        members=calibrated,
+        admission=AdmissionConfig(
+            min_side=64,
+            max_aspect=3.0,
+            min_contrast=0.03,
+            max_colourfulness=0.08,
+            features_file=FEATURES_FILE,
+            max_distance=limits,
+        ),
+        prediction_set=PredictionSetConfig(
+            coverage=COVERAGE, threshold=round(conformal_threshold(probabilities, other.labels, COVERAGE), 6)
+        ),
+    )
+    return config, _figures(other, calibrated, members, spaces, limits)
+
+
+def ensemble_probabilities(
+    logits: dict[str, NDArray[np.float32]], members: Iterable[MemberConfig]
+) -> NDArray[np.float64]:
+    """Return the ensemble's probabilities (N, 3) of its members' logits, by name."""
+    chosen = list(members)
+    return combine([softmax(logits[m.name], m.temperature) for m in chosen], [m.weight for m in chosen])
+
+
+def _figures(
+    other: Answers,
+    calibrated: Sequence[MemberConfig],
+    before: Sequence[MemberConfig],
+    spaces: dict[str, FeatureSpace],
+    limits: dict[str, float],
+) -> dict[str, Any]:
+    cross_fitted, covered = _cross_fit(other, before)
+    passed = np.all([spaces[name].distance(other.vectors[name]) <= limit for name, limit in limits.items()], axis=0)
+    plain = ensemble_probabilities(other.logits, [replace(m, temperature=1.0) for m in before])
+    fitted = ensemble_probabilities(other.logits, calibrated)
+    return {
+        "films": len(other.labels),
+        "temperatures": {m.name: m.temperature for m in calibrated},
+        "ece_before": expected_calibration_error(plain, other.labels),
+        "ece_after": expected_calibration_error(fitted, other.labels),
+        "ece_cross_fitted": expected_calibration_error(cross_fitted, other.labels),
+        "nll_before": negative_log_likelihood(plain, other.labels),
+        "nll_cross_fitted": negative_log_likelihood(cross_fitted, other.labels),
+        "coverage_cross_fitted": float(covered.mean()),
+        "admitted": float(passed.mean()),
+    }
+
+
+def _cross_fit(other: Answers, members: Sequence[MemberConfig]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Give each film the probabilities of temperatures fitted without its patient, and whether its set holds it.
+
+    The served temperatures are fitted on all held-back films, so figures on those films flatter them; these do not.
+    """
+    names = np.unique(other.patients)
+    fold_of = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % _CROSS_FITTING_FOLDS, strict=True))
+    folds = np.array([fold_of[patient] for patient in other.patients])
+    probabilities = np.zeros((len(folds), len(CLASS_NAMES)))
+    covered = np.zeros(len(folds), dtype=bool)
+    for fold in range(_CROSS_FITTING_FOLDS):
+        inside, outside = folds == fold, folds != fold
+        fitted = [
+            replace(m, temperature=fit_temperature(other.logits[m.name][outside], other.labels[outside]))
+            for m in members
+        ]
+        whole = ensemble_probabilities(other.logits, fitted)
+        threshold = conformal_threshold(whole[outside], other.labels[outside], COVERAGE)
+        probabilities[inside] = whole[inside]
+        covered[inside] = [
+            label in prediction_set(p, threshold) for p, label in zip(whole[inside], other.labels[inside], strict=True)
+        ]
+    return probabilities, covered

@@ -1,0 +1,50 @@
+"""A whole snapshot of tiny backbones with random weights: the real code paths, in milliseconds."""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces
+from pneumonet.snapshot import (
+    AdmissionConfig,
+    InputConfig,
+    MemberConfig,
+    PredictionSetConfig,
+    SnapshotConfig,
+    write_config,
+)
+from pneumonet.training.export import export_member
+
+INPUT = InputConfig(size=96, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+MEMBERS = (
+    MemberConfig("convnext_tiny", "ConvNeXt-Tiny", "test_convnext", 0.4, 1.3, "stages.3"),
+    MemberConfig("efficientnetv2_s", "EfficientNetV2-S", "test_efficientnet", 0.6, 0.8, "bn2"),
+)
+
+
+def write_tiny_snapshot(folder: Path, *, max_distance: float = 1e9, version: str = "0.0.1") -> SnapshotConfig:
+    """Write a snapshot whose admission lets every grey picture of some contrast pass, unless told otherwise."""
+    torch.manual_seed(7)
+    for member in MEMBERS:
+        model = timm.create_model(member.architecture, num_classes=3)
+        export_member(model, member.architecture, INPUT, folder / member.name)
+    rng = np.random.default_rng(7)
+    space = FeatureSpace.fit(rng.normal(size=(40, 32 * 32)).astype(np.float32), 8)
+    save_spaces({THUMBNAIL: space}, folder / "admission.safetensors")
+    return write_config(
+        folder,
+        version=version,
+        input_config=INPUT,
+        members=MEMBERS,
+        admission=AdmissionConfig(
+            min_side=48,
+            max_aspect=3.0,
+            min_contrast=0.02,
+            max_colourfulness=0.1,
+            features_file="admission.safetensors",
+            max_distance={THUMBNAIL: max_distance},
+        ),
+        prediction_set=PredictionSetConfig(coverage=0.9, threshold=0.2),
+    )

@@ -1,0 +1,143 @@
+"""The road as a whole, on tiny backbones: what a finding holds and what it warns of."""
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumonet.errors import AdmissionError, EmptyFileError, PneumoNetError
+from pneumonet.finding import DISCLAIMER, ENSEMBLE
+from pneumonet.model import PneumoNet
+from pneumonet.radiograph import Radiograph
+from pneumonet.taxonomy import CLASS_NAMES
+from tests.support.films import encoded, phantom
+from tests.support.snapshots import write_tiny_snapshot
+
+
+def _film(height: int = 200, width: int = 240, **attributes: object) -> Radiograph:
+    return Radiograph(phantom(height, width).astype(np.float32) / 255, "PNG", **attributes)  # type: ignore[arg-type]
+
+
+def test_a_finding_is_whole(tiny_model: PneumoNet) -> None:
+    finding = tiny_model.predict(encoded(phantom()))
+    assert list(finding.probabilities) == list(CLASS_NAMES)
+    assert sum(finding.probabilities.values()) == pytest.approx(1)
+    assert finding.confidence == max(finding.probabilities.values()) == finding.probabilities[finding.label]
+    assert finding.prediction_set[0] == finding.label
+    assert set(finding.saliency) == {ENSEMBLE, "convnext_tiny", "efficientnetv2_s"}
+    for maps in finding.saliency.values():
+        assert list(maps) == list(CLASS_NAMES)
+        for saliency_map in maps.values():
+            assert saliency_map.dtype == np.float32
+            assert saliency_map.min() >= 0
+            assert saliency_map.max() <= 1
+    assert finding.model.revision.startswith("local-")
+    assert set(finding.timings) == {"read", "forward", "admission", "saliency"}
+    assert finding.to_dict()["disclaimer"] == DISCLAIMER
+
+
+def test_the_ensemble_s_map_is_its_members_weighted_mean(tiny_model: PneumoNet) -> None:
+    finding = tiny_model.predict(_film())
+    for name in CLASS_NAMES:
+        expected = 0.4 * finding.saliency["convnext_tiny"][name] + 0.6 * finding.saliency["efficientnetv2_s"][name]
+        np.testing.assert_allclose(finding.saliency[ENSEMBLE][name], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 330), (330, 120)], ids=["wide", "tall"])
+def test_maps_are_laid_on_the_film_s_own_pixels(tiny_model: PneumoNet, height: int, width: int) -> None:
+    finding = tiny_model.predict(_film(height, width))
+    assert finding.saliency_map().shape == (height, width)
+    assert finding.saliency_map("NORMAL", "convnext_tiny").shape == (height, width)
+    with pytest.raises(KeyError):
+        finding.saliency_map("NORMAL", "resnet")
+
+
+def test_a_constant_picture_is_refused_and_gives_no_nan_when_forced(tiny_model: PneumoNet) -> None:
+    grey = Radiograph(np.full((100, 100), 0.5, dtype=np.float32), "PNG")
+    with pytest.raises(AdmissionError) as refused:
+        tiny_model.predict(grey)
+    assert [reason.code for reason in refused.value.reasons] == ["blank"]
+    with np.errstate(all="raise"):
+        finding = tiny_model.predict(grey, force=True)
+    assert not finding.admission.accepted
+    assert any("refused" in warning for warning in finding.warnings)
+    assert np.isfinite(list(finding.probabilities.values())).all()
+    assert all(np.isfinite(m).all() for maps in finding.saliency.values() for m in maps.values())
+
+
+def test_a_distant_picture_is_refused_with_its_reason(tmp_path: Path) -> None:
+    write_tiny_snapshot(tmp_path, max_distance=1e-6)
+    with pytest.raises(AdmissionError, match="trained on") as refused:
+        PneumoNet.from_pretrained(tmp_path, device="cpu").predict(_film())
+    assert refused.value.reasons[0].code == "unlike_chest_films"
+
+
+@pytest.mark.parametrize(
+    ("age", "warned"), [(3.0, False), (1.0, False), (5.9, False), (6.0, True), (45.0, True), (0.5, True), (None, False)]
+)
+def test_an_age_outside_the_training_s_is_warned_of_and_not_repeated(
+    tiny_model: PneumoNet, age: float | None, warned: bool
+) -> None:
+    warnings = tiny_model.predict(_film(patient_age_years=age)).warnings
+    about_age = [warning for warning in warnings if "age" in warning.split()]
+    assert bool(about_age) is warned
+    assert all("45" not in warning for warning in about_age)
+
+
+def test_a_batch_answers_as_its_films_alone_and_refusals_keep_their_place(tiny_model: PneumoNet) -> None:
+    blank = Radiograph(np.zeros((100, 100), dtype=np.float32), "PNG")
+    films = [_film(), blank, _film(300, 150)]
+    answers = tiny_model.predict_batch(films)
+    assert isinstance(answers[1], AdmissionError)
+    for i in (0, 2):
+        alone = tiny_model.predict(films[i])
+        answer = answers[i]
+        assert not isinstance(answer, AdmissionError)
+        assert answer.label == alone.label
+        assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        for name in CLASS_NAMES:
+            np.testing.assert_allclose(answer.saliency[ENSEMBLE][name], alone.saliency[ENSEMBLE][name], atol=1e-3)
+    assert tiny_model.predict_batch([]) == []
+
+
+def test_without_saliency_the_answer_is_the_same(tiny_model: PneumoNet) -> None:
+    plain, explained = tiny_model.predict(_film(), saliency=False), tiny_model.predict(_film())
+    assert plain.saliency == {}
+    assert plain.probabilities == explained.probabilities
+
+
+def test_threads_share_one_model(tiny_model: PneumoNet) -> None:
+    films = [_film(200 + 10 * i, 200) for i in range(6)]
+    alone = [tiny_model.predict(film).to_dict()["probabilities"] for film in films]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda film: tiny_model.predict(film).to_dict()["probabilities"], films))
+    assert together == alone
+
+
+def test_input_errors_pass_through_with_their_code(tiny_model: PneumoNet) -> None:
+    with pytest.raises(EmptyFileError):
+        tiny_model.predict(b"")
+
+
+def test_a_path_and_its_bytes_answer_alike(tiny_model: PneumoNet, tmp_path: Path) -> None:
+    path = tmp_path / "film.PNG"
+    path.write_bytes(encoded(phantom()))
+    assert tiny_model.predict(path).to_dict() == tiny_model.predict(path.read_bytes()).to_dict()
+
+
+def test_memory_stays_flat_over_many_films(tiny_model: PneumoNet) -> None:
+    film = _film()
+    tiny_model.predict(film)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(30):
+        tiny_model.predict(film)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 500
+
+
+def test_every_snapshot_fault_is_a_pneumonet_error(tmp_path: Path) -> None:
+    with pytest.raises(PneumoNetError, match="snapshot"):
+        PneumoNet.from_pretrained(tmp_path / "nothing-here")
