@@ -1,0 +1,85 @@
+"""PneumoNet's side of the tests, in a process of its own: huggingface_hub reads its environment when imported.
+
+`python -m tests.hub.client` answers each line of JSON on its standard input with one on its output.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Client:
+    """A running process; one of them serves many tests, as an import costs a second and a cache folder nothing."""
+
+    def __init__(self, endpoint: str, home: Path, **environment: str) -> None:
+        clean = {
+            "PATH": os.environ["PATH"], "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "2",
+            "OMP_NUM_THREADS": "1", **environment,
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hub.client"],
+            cwd=ROOT, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def call(self, function: str, *arguments: object, **keywords: object) -> dict[str, Any]:
+        """Call `open_snapshot`, `publish` or `publish_member`; paths go as text."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {"function": function, "arguments": arguments, "keywords": keywords}
+        self._process.stdin.write(json.dumps(request, default=str) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def open(self, model: str, revision: str | None = None, **keywords: object) -> dict[str, Any]:
+        return self.call("open_snapshot", model, revision, **keywords)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    from pneumonet import hub
+    from pneumonet.errors import PneumoNetError
+
+    arguments, keywords = request["arguments"], request["keywords"]
+    if "cache_dir" in keywords:
+        keywords["cache_dir"] = Path(keywords["cache_dir"])
+    if request["function"].startswith("publish"):
+        arguments[0] = Path(arguments[0])
+    started = time.monotonic()
+    try:
+        result = getattr(hub, request["function"])(*arguments, **keywords)
+    except PneumoNetError as error:
+        answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
+        answer["cause"] = type(error.__cause__).__name__
+    else:
+        answer = {"result": result} if isinstance(result, str) else dict(vars(result), config=result.config.fingerprint)
+    return {**answer, "seconds": time.monotonic() - started, "torch": "torch" in sys.modules}
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.DEBUG)
+    for line in sys.stdin:
+        answer = _answer(json.loads(line))
+        print(json.dumps({**answer, "log": list(lines)}, default=str), flush=True)
+        lines.clear()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The shell's door, in process and as a process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumonet.cli import main
+from pneumonet.model import PneumoNet
+from tests.support.films import encoded, phantom
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tiny_snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PNEUMONET_MODEL", str(tiny_snapshot))
+    monkeypatch.setenv("PNEUMONET_DEVICE", "cpu")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.png"
+    path.write_bytes(encoded(phantom()))
+    return path
+
+
+def test_json_lines_say_what_python_says_and_name_each_file(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_model: PneumoNet
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    assert main(["predict", str(film), str(text), str(film), "--json"]) == 1
+    first, second, third = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    expected = tiny_model.predict(film).to_dict()
+    assert {key: first[key] for key in expected} == expected
+    assert first["file"] == third["file"] == str(film)
+    assert (second["file"], second["code"]) == (str(text), "unsupported_format")
+    assert second["error"]
+
+
+def test_table_names_the_film_its_answer_and_what_this_is(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(film)]) == 0
+    out = capsys.readouterr().out
+    assert "film.png" in out
+    assert "%" in out
+    assert "Not a medical device" in out
+
+
+def test_overlay_is_written_as_png_of_the_film_s_size(film: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(film), "--overlay", str(tmp_path / "out")]) == 0
+    picture = Image.open(tmp_path / "out" / "film.overlay.png")
+    assert (picture.format, picture.size) == ("PNG", Image.open(film).size)
+
+
+def test_a_refused_film_is_answered_only_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blank = tmp_path / "blank.png"
+    blank.write_bytes(encoded(np.zeros((100, 100), dtype=np.uint8)))
+    assert main(["predict", str(blank), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "not_admitted"
+    assert main(["predict", str(blank), "--json", "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["admission"]["accepted"] is False
+
+
+def test_info_and_pull_name_the_revision(capsys: pytest.CaptureFixture[str], tiny_model: PneumoNet) -> None:
+    assert main(["info"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["revision"] == tiny_model.info.revision
+    assert main(["pull"]) == 0
+    assert tiny_model.info.revision in capsys.readouterr().out
+
+
+def test_a_wrong_setting_is_one_sentence_and_exit_code_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PNEUMONET_PORT", "http")
+    assert main(["info"]) == 2
+    assert "PNEUMONET_PORT" in capsys.readouterr().err
+
+
+def test_a_missing_model_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "pneumonet", "info"],
+        env={"PNEUMONET_MODEL": str(tmp_path / "nowhere"), "PATH": "", "HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1

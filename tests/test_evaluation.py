@@ -1,0 +1,357 @@
+"""The figures against values by hand, naive loops and scikit-learn; then the whole command on phantoms."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as sklearn_metrics
+
+from pneumonet.calibration import brier_score, expected_calibration_error
+from pneumonet.evaluation import Answer, FilmError, bootstrap, build_report, score
+from pneumonet.evaluation.metrics import CAUSE_NOT_STATED, auroc, confusion_matrix, figures
+from pneumonet.evaluation.table import as_text
+from pneumonet.model import PneumoNet
+from pneumonet.taxonomy import CLASS_NAMES
+from scripts import evaluate
+from tests.support.films import encoded, phantom
+
+B, N, V = range(3)
+# Six films by hand: answers B, N, B, V, N, V.
+PROBABILITIES = np.array(
+    [
+        [0.80, 0.10, 0.10],
+        [0.05, 0.90, 0.05],
+        [0.60, 0.10, 0.30],
+        [0.25, 0.15, 0.60],
+        [0.10, 0.55, 0.35],
+        [0.40, 0.10, 0.50],
+    ]
+)
+LABELS = np.array([B, N, V, V, V, B])
+TOP_KEYS = {
+    "accuracy", "auroc_macro", "f1_macro", "ece", "brier", "binary", "per_class", "confusion", "class_names", "n",
+    "patients", "intervals", "model", "data", "members", "best_weight", "refused", "errors", "command", "date",
+    "prediction_set", "indeterminate",
+}  # fmt: skip
+
+
+def _random_films(n: int, seed: int, ties: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    logits = rng.normal(size=(n, 3)) + 1.2 * np.eye(3)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    if ties:
+        probabilities = (probabilities * 5).round() + 0.2
+        probabilities /= probabilities.sum(1, keepdims=True)
+    return probabilities, labels
+
+
+class TestScore:
+    def test_figures_by_hand(self) -> None:
+        result = score(PROBABILITIES, LABELS)
+        assert result["accuracy"] == pytest.approx(3 / 6)
+        assert result["per_class"]["BACTERIAL_PNEUMONIA"]["recall"] == pytest.approx(1 / 2)
+        assert result["per_class"]["BACTERIAL_PNEUMONIA"]["precision"] == pytest.approx(1 / 2)
+        assert result["per_class"]["NORMAL"]["recall"] == 1
+        assert result["per_class"]["NORMAL"]["precision"] == pytest.approx(1 / 2)
+        assert result["per_class"]["VIRAL_PNEUMONIA"]["recall"] == pytest.approx(1 / 3)
+        # F1: B 2*1/(2+2), N 2*1/(1+2), V 2*1/(3+2).
+        assert result["f1_macro"] == pytest.approx((1 / 2 + 2 / 3 + 2 / 5) / 3)
+        # Pairs (bacterial, other): .80 wins 4 of 4, .40 wins 3 of 4 and loses to .60.
+        assert result["per_class"]["BACTERIAL_PNEUMONIA"]["auroc"] == pytest.approx(7 / 8)
+        assert result["binary"]["accuracy"] == pytest.approx(5 / 6)
+        assert result["binary"]["sensitivity"] == pytest.approx(4 / 5)
+        assert result["binary"]["specificity"] == 1
+        assert result["binary"]["auroc"] == 1
+        assert confusion_matrix(PROBABILITIES, LABELS) == [[1, 0, 1], [0, 1, 0], [1, 1, 1]]
+
+    def test_calibration_error_by_a_naive_loop(self) -> None:
+        probabilities, labels = _random_films(200, seed=3)
+        error = 0.0
+        for b in range(15):
+            inside = [i for i in range(200) if b / 15 < probabilities[i].max() <= (b + 1) / 15]
+            if inside:
+                accuracy = sum(probabilities[i].argmax() == labels[i] for i in inside) / len(inside)
+                confidence = sum(probabilities[i].max() for i in inside) / len(inside)
+                error += len(inside) / 200 * abs(accuracy - confidence)
+        assert score(probabilities, labels)["ece"] == pytest.approx(error, abs=1e-12)
+
+    @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+    def test_auroc_by_counting_pairs(self, ties: bool) -> None:
+        probabilities, labels = _random_films(60, seed=4, ties=ties)
+        scores, positive = probabilities[:, V], labels == V
+        won = [(p > n) + (p == n) / 2 for p in scores[positive] for n in scores[~positive]]
+        assert auroc(scores, positive, np.ones((1, 60)))[0] == pytest.approx(np.mean(won), abs=1e-12)
+
+    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+    def test_agrees_with_scikit_learn_and_with_calibration(self, seed: int, ties: bool) -> None:
+        probabilities, labels = _random_films(150, seed, ties)
+        answers, result = probabilities.argmax(1), score(probabilities, labels)
+        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(labels, answers)
+        for index, name in enumerate(CLASS_NAMES):
+            of_class = result["per_class"][name]
+            assert of_class["precision"] == pytest.approx(precision[index])
+            assert of_class["recall"] == pytest.approx(recall[index])
+            assert of_class["f1"] == pytest.approx(f1[index])
+        assert result["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, answers))
+        assert result["f1_macro"] == pytest.approx(f1.mean())
+        assert result["auroc_macro"] == pytest.approx(
+            sklearn_metrics.roc_auc_score(labels, probabilities, multi_class="ovr")
+        )
+        assert result["binary"]["auroc"] == pytest.approx(
+            sklearn_metrics.roc_auc_score(labels != N, 1 - probabilities[:, N])
+        )
+        assert result["ece"] == pytest.approx(expected_calibration_error(probabilities, labels))
+        assert result["brier"] == pytest.approx(brier_score(probabilities, labels))
+        assert confusion_matrix(probabilities, labels) == sklearn_metrics.confusion_matrix(labels, answers).tolist()
+
+    def test_weights_are_repeats(self) -> None:
+        probabilities, labels = _random_films(40, seed=5)
+        repeats = np.random.default_rng(5).integers(0, 4, 40)
+        weighted = figures(probabilities, labels, repeats[None].astype(float))
+        repeated = figures(
+            probabilities.repeat(repeats, axis=0), labels.repeat(repeats), np.ones((1, int(repeats.sum())))
+        )
+        for name, row in weighted.items():
+            assert row[0] == pytest.approx(repeated[name][0], nan_ok=True), name
+
+    def test_class_that_no_film_has_leaves_its_figures_open(self) -> None:
+        kept = LABELS != N
+        result = score(PROBABILITIES[kept], LABELS[kept])
+        assert result["per_class"]["NORMAL"]["recall"] is None
+        assert result["per_class"]["NORMAL"]["f1"] is None
+        assert result["f1_macro"] is None
+        assert result["auroc_macro"] is None
+        assert result["binary"]["specificity"] is None
+        assert result["accuracy"] == pytest.approx(2 / 5)
+
+    def test_pneumonia_of_no_stated_cause_gives_binary_figures_only(self) -> None:
+        labels = np.where(LABELS == N, N, CAUSE_NOT_STATED)
+        result = score(PROBABILITIES, labels)
+        assert result["binary"] == score(PROBABILITIES, LABELS)["binary"]
+        for name in ("accuracy", "f1_macro", "auroc_macro", "ece", "brier"):
+            assert result[name] is None
+        assert set(result["per_class"]["NORMAL"].values()) == {None}
+
+
+class TestBootstrap:
+    def test_interval_holds_the_point_and_narrows_with_films(self) -> None:
+        widths = []
+        for n in (60, 600):
+            probabilities, labels = _random_films(n, seed=6)
+            low, high = bootstrap(probabilities, labels, [str(i) for i in range(n)])["accuracy"] or ()
+            assert low < score(probabilities, labels)["accuracy"] < high
+            widths.append(high - low)
+        assert widths[1] < widths[0] / 2
+
+    def test_agrees_with_the_normal_approximation_where_each_patient_has_one_film(self) -> None:
+        probabilities, labels = _random_films(500, seed=7)
+        low, high = bootstrap(probabilities, labels, [str(i) for i in range(500)], resamples=2000)["accuracy"] or ()
+        accuracy = score(probabilities, labels)["accuracy"]
+        assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(accuracy * (1 - accuracy) / 500), rel=0.1)
+
+    def test_a_patients_films_move_together(self) -> None:
+        probabilities, labels = _random_films(80, seed=8)
+        alone = bootstrap(probabilities, labels, [str(i) for i in range(80)], seed=1)
+        # Nine copies of each film are no more evidence than one, as long as they are the same patient's.
+        patients = [str(i) for i in range(80) for _ in range(9)]
+        together = bootstrap(probabilities.repeat(9, 0), labels.repeat(9), patients, seed=1)
+        for name, interval in alone.items():
+            assert together[name] == pytest.approx(interval), name
+
+    def test_seed_decides(self) -> None:
+        probabilities, labels = _random_films(50, seed=9)
+        patients = [str(i // 2) for i in range(50)]
+        first = bootstrap(probabilities, labels, patients, resamples=50, seed=1)
+        assert first == bootstrap(probabilities, labels, patients, resamples=50, seed=1)
+        assert first != bootstrap(probabilities, labels, patients, resamples=50, seed=2)
+
+    def test_blocks_do_not_change_the_draw(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        probabilities, labels = _random_films(50, seed=9)
+        patients = [str(i // 2) for i in range(50)]
+        whole = bootstrap(probabilities, labels, patients, resamples=50)
+        monkeypatch.setattr("pneumonet.evaluation.metrics._BLOCK", 350)
+        assert bootstrap(probabilities, labels, patients, resamples=50) == whole
+
+    def test_one_patient_gives_no_interval(self) -> None:
+        assert set(bootstrap(PROBABILITIES, LABELS, ["a"] * 6, resamples=10).values()) == {None}
+
+    def test_resample_without_a_class_is_left_out_of_that_class(self) -> None:
+        # The only normal film is one patient's: about a third of resamples lack it, none may turn up as nan.
+        intervals = bootstrap(PROBABILITIES, LABELS, list("abcdef"), resamples=200)
+        assert intervals["per_class.NORMAL.recall"] == [1.0, 1.0]
+        assert np.isfinite(intervals["f1_macro"] or [np.nan]).all()
+
+
+def _answer(probabilities: list[float], label: int, patient: str, **options: Any) -> Answer:
+    members = {"convnext_tiny": tuple(probabilities), "efficientnetv2_s": (0.2, 0.5, 0.3)}
+    return Answer(f"X/{patient}.png", patient, label, tuple(probabilities), members, **options)
+
+
+class TestReport:
+    def test_what_only_a_report_counts(self, tiny_model: PneumoNet) -> None:
+        answers = [
+            _answer([0.8, 0.1, 0.1], B, "a", prediction_set=(B,)),
+            _answer([0.1, 0.6, 0.3], V, "b", prediction_set=(N, V), is_indeterminate=True, refusals=("blank",)),
+            _answer([0.1, 0.8, 0.1], V, "c", prediction_set=(N,)),
+            _answer([0.1, 0.8, 0.1], N, "c", prediction_set=(N,)),
+        ]
+        config = tiny_model.snapshot.config
+        report = build_report(answers, [FilmError("NORMAL/x.png", "empty_file")], config, resamples=20)
+        assert report["prediction_set"] == {"mean_size": 1.25, "coverage": 0.75, "nominal_coverage": 0.9}
+        assert report["indeterminate"] == 0.25
+        assert report["decided_accuracy"] == pytest.approx(2 / 3, abs=1e-6)
+        assert report["refused"] == {"share": 0.25, "count": 1, "reasons": {"blank": 1}}
+        assert report["errors"] == [{"file": "NORMAL/x.png", "code": "empty_file"}]
+        assert (report["n"], report["patients"]) == (4, 3)
+        assert sum(b["n"] for b in report["reliability"]) == 4
+        assert report["binary"]["confusion"] == {
+            "true_positive": 1, "false_negative": 2, "false_positive": 0, "true_negative": 1,
+        }  # fmt: skip
+
+    def test_best_weight_is_the_nearest_to_the_snapshots_of_the_best(self, tiny_model: PneumoNet) -> None:
+        # The first member is always right and the second says normal: any weight that tips all three films will do.
+        answers = [_answer([0.9, 0.05, 0.05], B, "a"), _answer([0.05, 0.05, 0.9], V, "b"), _answer([0, 1, 0], N, "c")]
+        best = build_report(answers, [], tiny_model.snapshot.config, resamples=5)["best_weight"]
+        assert best["member"] == "convnext_tiny"
+        assert best["shipped"]["weight"] == 0.4
+        assert best["by_accuracy"] == best["shipped"]
+        assert best["by_nll"]["weight"] == 1.0
+
+
+@pytest.fixture
+def write_films(tmp_path: Path) -> Any:
+    """A function that writes phantoms at paths below a folder, and returns the folder."""
+
+    def write(*names: str) -> Path:
+        for seed, name in enumerate(names):
+            path = tmp_path / "films" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(phantom(seed=seed, blob=(0.3 + 0.04 * seed, 0.3))))
+        return tmp_path / "films"
+
+    return write
+
+
+PUBLISHED = (
+    "NORMAL/IM-0115-0001.png", "NORMAL/NORMAL2-IM-0400-0001.png", "PNEUMONIA/person1_bacteria_1.png",
+    "PNEUMONIA/person1_virus_2.png", "PNEUMONIA/person2_bacteria_3.png",
+)  # fmt: skip
+
+
+class TestCommand:
+    def test_published_names(
+        self, tiny_snapshot: Path, write_films: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out, table = tmp_path / "out.json", tmp_path / "films.csv"
+        arguments = [str(write_films(*PUBLISHED)), "--model", str(tiny_snapshot), f"--json={out}"]
+        arguments += ["--predictions", str(table), "--resamples", "20", "--quiet"]
+        assert evaluate.main(arguments) == 0
+        report = json.loads(out.read_text())
+        assert set(report) >= TOP_KEYS
+        assert report["data"] == {
+            "path": "films",
+            "split": "all films",
+            "n": {"BACTERIAL_PNEUMONIA": 2, "NORMAL": 2, "VIRAL_PNEUMONIA": 1},
+        }
+        assert (report["n"], report["patients"]) == (5, 4)
+        assert [sum(row) for row in report["confusion"]] == [2, 2, 1]
+        assert set(report["members"]) == {"convnext_tiny", "efficientnetv2_s"}
+        assert report["model"]["version"] == "0.0.1"
+        assert report["intervals"]["members.convnext_tiny.accuracy"] is not None
+        assert str(tmp_path) not in out.read_text()
+        assert str(tiny_snapshot) not in out.read_text()
+        assert "/" not in report["command"].replace("scripts/", "")
+        printed = capsys.readouterr().out
+        assert "macro AUROC" in printed
+        assert "5 films of 4 patients" in printed
+        rows = list(csv.DictReader(table.open()))
+        assert [row["file"] for row in rows] == sorted(PUBLISHED)
+        assert sum(float(rows[0][name]) for name in CLASS_NAMES) == pytest.approx(1, abs=1e-5)
+
+    def test_figures_are_of_what_predict_says(
+        self, tiny_model: PneumoNet, tiny_snapshot: Path, write_films: Any, tmp_path: Path
+    ) -> None:
+        folder, table = write_films(*PUBLISHED), tmp_path / "films.csv"
+        evaluate.main([str(folder), "--model", str(tiny_snapshot), "--predictions", str(table), "--quiet"])
+        for row in csv.DictReader(table.open()):
+            finding = tiny_model.predict(folder / row["file"], saliency=False)
+            assert row["answer"] == finding.label
+            assert float(row["NORMAL"]) == pytest.approx(finding.probabilities["NORMAL"], abs=1e-6)
+
+    def test_a_folder_a_class(self, tiny_snapshot: Path, write_films: Any, tmp_path: Path) -> None:
+        out = tmp_path / "out.json"
+        folder = write_films(*(f"{name}/{i}_x.png" for name in CLASS_NAMES for i in range(2)))
+        arguments = [str(folder), "--model", str(tiny_snapshot), "--json", str(out), "--resamples", "20", "--quiet"]
+        assert evaluate.main(arguments) == 0
+        report = json.loads(out.read_text())
+        assert report["data"]["n"] == dict.fromkeys(CLASS_NAMES, 2)
+        assert report["patients"] == 2
+
+    def test_adult_style_says_why_three_class_figures_are_missing(
+        self, tiny_snapshot: Path, write_films: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out.json"
+        folder = write_films("NORMAL/1_0.png", "NORMAL/2_0.png", "PNEUMONIA/3_0.png", "PNEUMONIA/3_1.png")
+        arguments = [str(folder), "--model", str(tiny_snapshot), "--json", str(out), "--resamples", "20", "--quiet"]
+        assert evaluate.main(arguments) == 0
+        report = json.loads(out.read_text())
+        assert report["data"]["n"] == {"NORMAL": 2, "PNEUMONIA": 2}
+        assert report["binary"]["accuracy"] is not None
+        assert report["accuracy"] is report["confusion"] is report["best_weight"] is report["intervals"]["ece"] is None
+        assert report["prediction_set"]["coverage"] is None
+        assert report["prediction_set"]["mean_size"] >= 1
+        assert "state no cause" in report["notes"][0]
+        assert "state no cause" in capsys.readouterr().out
+
+    def test_unreadable_file_is_listed_and_makes_the_exit_code_1(
+        self, tiny_snapshot: Path, write_films: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out, folder = tmp_path / "out.json", write_films(*PUBLISHED)
+        (folder / "NORMAL" / "IM-0001-0001.png").write_bytes(b"no picture")
+        arguments = [str(folder), "--model", str(tiny_snapshot), "--json", str(out), "--resamples", "20", "--quiet"]
+        assert evaluate.main(arguments) == 1
+        report = json.loads(out.read_text())
+        assert report["errors"] == [{"file": "NORMAL/IM-0001-0001.png", "code": "unsupported_format"}]
+        assert report["n"] == 5
+        assert "NORMAL/IM-0001-0001.png: unsupported_format" in capsys.readouterr().out
+
+    def test_refused_film_counts(self, tiny_snapshot: Path, write_films: Any, tmp_path: Path) -> None:
+        out, folder = tmp_path / "out.json", write_films(*PUBLISHED)
+        (folder / "NORMAL" / "IM-0001-0001.png").write_bytes(encoded(np.full((200, 200), 90, np.uint8)))
+        arguments = [str(folder), "--model", str(tiny_snapshot), "--json", str(out), "--resamples", "20", "--quiet"]
+        assert evaluate.main(arguments) == 0
+        report = json.loads(out.read_text())
+        assert report["n"] == 6
+        assert report["refused"]["reasons"] == {"blank": 1}
+
+    def test_held_back_takes_the_committed_fold_only(
+        self, tiny_snapshot: Path, write_films: Any, tmp_path: Path
+    ) -> None:
+        # IM-0129 is in fold 0 of the committed split, IM-0115 in fold 6.
+        out, folder = tmp_path / "out.json", write_films("NORMAL/IM-0129-0001.png", "NORMAL/IM-0115-0001.png")
+        arguments = [str(folder), "--model", str(tiny_snapshot), "--held-back", "--json", str(out), "--quiet"]
+        assert evaluate.main(arguments) == 0
+        report = json.loads(out.read_text())
+        assert report["n"] == 1
+        assert report["data"]["split"] == "held-back fold 0, by patient"
+
+    @pytest.mark.parametrize("names", [(), ("HANDS/a.png",)], ids=["empty", "unknown folder"])
+    def test_wrong_folder_is_a_sentence(
+        self, names: tuple[str, ...], tiny_snapshot: Path, write_films: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert evaluate.main([str(write_films(*names)), "--model", str(tiny_snapshot), "--quiet"]) == 2
+        assert "expected" in capsys.readouterr().err
+
+
+def test_text_puts_a_dash_where_a_figure_is_missing(tiny_model: PneumoNet) -> None:
+    answers = [_answer([0.8, 0.1, 0.1], CAUSE_NOT_STATED, "a"), _answer([0.1, 0.8, 0.1], N, "b")]
+    report = build_report(answers, [], tiny_model.snapshot.config, resamples=5)
+    text = as_text(report | {"data": {"n": report["n_per_class"]}})
+    line = next(line for line in text.splitlines() if line.startswith("macro F1"))
+    assert line.split()[2:] == ["-", "-", "-"]

@@ -1,0 +1,38 @@
+"""Promises about the package as a whole: what it exports, and that every error can be relied on."""
+
+import inspect
+
+import pneumonet
+from pneumonet import errors
+from pneumonet.errors import PneumoNetError
+
+
+def _error_classes() -> list[type[PneumoNetError]]:
+    return [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, PneumoNetError)]
+
+
+def test_the_package_exports_what_it_says() -> None:
+    assert sorted(pneumonet.__all__) == ["Finding", "PneumoNet", "PneumoNetError", "__version__"]
+    for name in pneumonet.__all__:
+        assert getattr(pneumonet, name) is not None
+
+
+def test_every_error_code_is_unique_lower_case_and_in_the_drawn_tree() -> None:
+    tree = errors.__doc__ or ""
+    codes = [c.code for c in _error_classes() if c not in (PneumoNetError, errors.InputError)]
+    assert len(set(codes)) == len(codes)
+    for error_class in _error_classes():
+        assert error_class.code == error_class.code.lower()
+        assert error_class.__name__ in tree
+    for code in codes:
+        assert code in tree
+
+
+def test_every_error_a_caller_can_meet_has_a_hint_and_a_fitting_status() -> None:
+    for error_class in _error_classes():
+        if issubclass(error_class, errors.InputError) and error_class is not errors.InputError:
+            assert 400 <= error_class.http_status < 500
+            assert error_class.default_hint
+        if issubclass(error_class, errors.ModelUnavailableError):
+            assert error_class.http_status == 503
+            assert error_class.retry_after_seconds
