@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PNEUMONET_PORT ?= 7860
 export PNEUMONET_PORT
 
-.PHONY: run test lint clean
+.PHONY: run test lint bench clean
 
 run: $(VENV)/.app
 	@exec $(BIN)/python app.py
@@ -35,3 +35,6 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.app
 
 clean:
 	rm -rf $(VENV)
+
+bench: $(VENV)/.dev
+	$(BIN)/python scripts/benchmark.py

@@ -1,0 +1,39 @@
+"""Augmentation: range, seed, and that it never turns a film left to right."""
+
+import numpy as np
+import torch
+
+from pneumonet.training.augment import augment
+from tests.support.films import phantom
+
+
+def _batch(count: int) -> torch.Tensor:
+    film = torch.from_numpy(phantom(224, 224, blob=(0.5, 0.12)))
+    return film.expand(count, 1, 224, 224)
+
+
+def test_views_are_of_the_size_asked_and_in_range() -> None:
+    views = augment(_batch(6), 96, torch.Generator().manual_seed(1))
+    assert views.shape == (6, 1, 96, 96)
+    assert views.dtype == torch.float32
+    assert views.min() >= 0
+    assert views.max() <= 1
+
+
+def test_the_same_seed_draws_the_same_views_and_another_draws_others() -> None:
+    first, again, other = (augment(_batch(4), 64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    torch.testing.assert_close(first, again)
+    assert (first - other).abs().mean() > 0.01
+
+
+def test_films_of_a_batch_get_views_of_their_own() -> None:
+    views = augment(_batch(2), 64, torch.Generator().manual_seed(1))
+    assert (views[0] - views[1]).abs().mean() > 0.01
+
+
+def test_left_stays_left() -> None:
+    film = np.zeros((224, 224), dtype=np.uint8)
+    film[:, :112] = 200
+    views = augment(torch.from_numpy(film).expand(64, 1, 224, 224), 64, torch.Generator().manual_seed(3))
+    left, right = views[..., :24].mean((1, 2, 3)), views[..., -24:].mean((1, 2, 3))
+    assert (left > right).all()
