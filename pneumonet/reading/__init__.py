@@ -1,0 +1,83 @@
+"""Reading: a film as bytes or a path -> Radiograph; the content tells the kind, never the name."""
+
+from pathlib import Path
+
+from pneumonet.errors import (
+    EmptyFileError,
+    FileTooLargeError,
+    NoFileError,
+    UnreadableImageError,
+    UnsupportedFormatError,
+)
+from pneumonet.radiograph import Radiograph
+from pneumonet.reading.dicom import is_dicom, read_dicom
+from pneumonet.reading.limits import ReadingLimits, in_megabytes, translated
+from pneumonet.reading.raster import raster_format, read_raster
+
+__all__ = ["ReadingLimits", "read_radiograph"]
+
+_DEFAULT_LIMITS = ReadingLimits()
+
+
+def read_radiograph(
+    source: bytes | str | Path, *, frame: int | None = None, limits: ReadingLimits = _DEFAULT_LIMITS
+) -> Radiograph:
+    """Decode one film.
+
+    Args:
+        source: The file's bytes, or the path of a file.
+        frame: Which frame or page to read, from 0; None reads the first and says so where there are several.
+        limits: How large a film may be.
+
+    Returns:
+        The film: (H, W) float32 in [0, 1], black = air, as an upright viewer shows it.
+
+    Raises:
+        NoFileError: If `source` is None or an empty path.
+        EmptyFileError: If the file has no bytes.
+        FileTooLargeError: If it has more bytes than the limit.
+        TooManyPixelsError: If its header declares more pixels than the limit; nothing was decoded.
+        UnsupportedFormatError: If the bytes are of no format that is read.
+        UnsupportedTransferSyntaxError: If a DICOM file is compressed as no shipped decoder can undo.
+        FrameNotFoundError: If the file does not have the frame asked for.
+        UnreadableImageError: If the file cannot be opened, is damaged, is cut short, or holds no pixels.
+    """
+    data = _bytes_of(source, limits)
+    if not data:
+        raise EmptyFileError("The file is empty.")
+    if len(data) > limits.max_bytes:
+        raise _too_large(limits)
+    with translated("The file is damaged or incomplete, so its picture could not be read."):
+        return _read(data, frame, limits)
+
+
+def _read(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiograph:
+    # DICOM first: a dual-personality file carries a TIFF header in its preamble.
+    if is_dicom(data):
+        return read_dicom(data, frame, limits)
+    if raster_format(data) is not None:
+        return read_raster(data, frame, limits)
+    raise UnsupportedFormatError("The file is not a picture that PneumoNet reads.")
+
+
+def _bytes_of(source: bytes | str | Path | None, limits: ReadingLimits) -> bytes:
+    if source is None or source == "":
+        raise NoFileError("No file was sent.")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    # The message leaves the path out: a film's name often holds the patient's.
+    with translated("The file could not be opened: it does not exist, or it is not a readable file."):
+        return _load(Path(source), limits)
+
+
+def _load(path: Path, limits: ReadingLimits) -> bytes:
+    if not path.is_file():
+        raise UnreadableImageError("The file does not exist, or it is not a file.", hint="Check the path.")
+    if path.stat().st_size > limits.max_bytes:
+        raise _too_large(limits)
+    with path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)
+
+
+def _too_large(limits: ReadingLimits) -> FileTooLargeError:
+    return FileTooLargeError(f"The file is larger than the limit of {in_megabytes(limits.max_bytes)}.")

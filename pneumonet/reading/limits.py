@@ -1,0 +1,108 @@
+"""What a film may cost, which of its frames is read, and how a decoder's failure is told."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pneumonet.errors import FrameNotFoundError, PneumoNetError, TooManyPixelsError, UnreadableImageError
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """How large a film may be.
+
+    Attributes:
+        max_bytes: The most bytes a file may have.
+        max_pixels: The most pixels that a header may declare for what has to be decoded.
+    """
+
+    max_bytes: int = 10_000_000
+    max_pixels: int = 64_000_000
+
+
+def in_megabytes(size: int) -> str:
+    """Word a number of bytes in units of 1,000,000.
+
+    >>> in_megabytes(10_000_000), in_megabytes(1_500)
+    ('10 MB', '0.0015 MB')
+    """
+    return f"{size / 1e6:g} MB"
+
+
+def check_pixels(width: int, height: int, limits: ReadingLimits, *, decoded_frames: int = 1) -> None:
+    """Refuse a picture whose decoding would cost more pixels than the limit.
+
+    Args:
+        width: Columns that the header declares.
+        height: Rows that the header declares.
+        limits: The limits to hold.
+        decoded_frames: How many frames have to be decoded to reach the one asked for.
+
+    Raises:
+        TooManyPixelsError: If it is over the limit.
+        UnreadableImageError: If there are no pixels.
+    """
+    if width < 1 or height < 1:
+        raise UnreadableImageError("The file declares a picture without pixels.")
+    if width * height * decoded_frames > limits.max_pixels:
+        frames = f" in {decoded_frames} frames" if decoded_frames > 1 else ""
+        raise TooManyPixelsError(
+            f"The file declares {width:,} x {height:,} pixels{frames}; "
+            f"the limit is {limits.max_pixels / 1e6:g} million pixels."
+        )
+
+
+def pick_frame(frame: int | None, frames: int) -> tuple[int, tuple[str, ...]]:
+    """Return the frame to read, from 0, and what to tell the user about it.
+
+    Raises:
+        FrameNotFoundError: If the file has no such frame.
+
+    >>> pick_frame(None, 3)
+    (0, ('The file has 3 frames; frame 1 was read.',))
+    """
+    index = 0 if frame is None else frame
+    if not 0 <= index < frames:
+        has = "1 frame" if frames == 1 else f"{frames} frames"
+        raise FrameNotFoundError(f"The file has {has}; there is no frame of index {index}.")
+    told = (f"The file has {frames} frames; frame {index + 1} was read.",) if frames > 1 else ()
+    return index, told
+
+
+@contextmanager
+def translated(message: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an UnreadableImageError with `message`.
+
+    PneumoNet's own errors and MemoryError pass; KeyboardInterrupt and SystemExit are no `Exception` and pass too.
+    """
+    _silence_decoders()
+    try:
+        yield
+    except (PneumoNetError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImageError(message) from error
+
+
+# Decoders warn with the values of tags in the text. The category leaves out Pillow's DecompressionBombWarning,
+# a RuntimeWarning that others may have turned into an error on purpose.
+_SILENCED: Final = (
+    (Warning, r"(pydicom|pylibjpeg|openjpeg|rle|jpeg_ls)(\.|$)"),
+    (UserWarning, r"PIL\."),
+)
+
+
+def _silence_decoders() -> None:
+    """See that decoders' warnings reach nobody.
+
+    `warnings.catch_warnings` swaps the process's filters and so is unsafe in threads before Python 3.14. A filter
+    for those modules that is put in once and stays is safe. It is looked for at every read, as somebody else's
+    `catch_warnings` may have taken it away again.
+    """
+    for category, module in _SILENCED:
+        wanted = ("ignore", None, category, re.compile(module), 0)
+        if wanted not in warnings.filters[: len(_SILENCED)]:
+            warnings.filterwarnings("ignore", category=category, module=module)

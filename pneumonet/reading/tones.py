@@ -1,0 +1,148 @@
+"""Stored values -> tones in [0, 1], whatever the file's format."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms
+
+from pneumonet.errors import UnreadableImageError
+
+Pixels = NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's "L"
+
+
+def scale_integers(values: NDArray[Any]) -> Pixels:
+    """Scale whole numbers of more than 8 bits by the bit depth that they really use, else by their own range.
+
+    A file of 16 bits may hold 8, 10, 12 or 16; the values tell. What spans less than half of that depth would come
+    out flat, and negative values have no such depth: these take their own range.
+
+    Args:
+        values: (H, W) integers of any width and sign.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    >>> scale_integers(np.array([[0, 1365, 4095]], np.uint16)).round(2).tolist()
+    [[0.0, 0.33000001311302185, 1.0]]
+    >>> scale_integers(np.array([[50000, 50500, 51000]], np.uint16)).tolist()
+    [[0.0, 0.5, 1.0]]
+    """
+    low, high = int(values.min()), int(values.max())
+    if low >= 0:
+        if _is_widened_8_bit(values, high):
+            return _divided(values, 0xFFFF)
+        top = max(0xFF, 2 ** high.bit_length() - 1)
+        if low == high or high - low >= top / 2:
+            return _divided(values, top)
+    return scale_to_range(values, low, high)
+
+
+def scale_floats(values: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
+    """Leave floats that already are tones as they are, and scale others by their own range.
+
+    Args:
+        values: (H, W) floats; not changed.
+
+    Returns:
+        (H, W) float32 in [0, 1], and what to tell the user about values that are no numbers.
+
+    Raises:
+        UnreadableImageError: If no value is finite.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnreadableImageError("The file's pixels are not numbers.")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    warnings: tuple[str, ...] = ()
+    if not finite.all():
+        values = np.where(finite, values, low)
+        warnings = ("Some of the file's pixels are not numbers; they were shown as its darkest tone.",)
+    if low >= 0 and high <= 1 and (low == high or high - low >= 0.5):
+        return values.astype(np.float32), warnings
+    return scale_to_range(values, low, high), warnings
+
+
+def scale_to_range(values: NDArray[Any], low: float, high: float) -> Pixels:
+    """Map [low, high] to [0, 1] and clip what lies outside; an empty range gives zeros.
+
+    >>> scale_to_range(np.array([-2, 0, 1, 2]), 0, 2).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    if high <= low:
+        return np.zeros(values.shape, np.float32)
+    # float32 holds every whole number of up to 16 bits; wider values and floats need the room.
+    work: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    np.subtract(work, low, out=work)
+    np.divide(work, high - low, out=work)
+    return np.clip(work, 0, 1, out=work).astype(np.float32, copy=False)
+
+
+def grey_of_picture(picture: Image.Image) -> tuple[Pixels, float]:
+    """Lay an 8-bit picture over black and take its luma.
+
+    Args:
+        picture: Any of Pillow's modes of 1 or 8 bits a channel.
+
+    Returns:
+        (H, W) float32 in [0, 1], and the mean over pixels of the largest less the smallest channel, in [0, 1].
+    """
+    flat = _over_black(picture)
+    grey = _divided(np.asarray(flat.convert("L")), 0xFF)
+    if flat.mode == "L":
+        return grey, 0.0
+    red, green, blue = flat.split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    return grey, float(np.asarray(ImageChops.subtract(lightest, darkest)).mean() / 0xFF)
+
+
+def grey_of_channels(channels: NDArray[Any], top: int) -> tuple[Pixels, float]:
+    """Take the luma of a colour picture of any depth.
+
+    Args:
+        channels: (H, W, 3) unsigned integers, RGB.
+        top: The value of full brightness.
+
+    Returns:
+        As `grey_of_picture`.
+    """
+    if channels.dtype == np.uint8 and top == 0xFF:
+        return grey_of_picture(Image.fromarray(channels))
+    tones = np.clip(_divided(channels, top), 0, 1)
+    # An equal sum of weights rounds to a hair above 1 in float32.
+    grey = np.clip(tones @ _LUMA, 0, 1)
+    return grey, float(np.ptp(tones, axis=-1).mean())
+
+
+def _over_black(picture: Image.Image) -> Image.Image:
+    """Return the picture as "L" or "RGB" without its alpha."""
+    if picture.has_transparency_data:
+        grey = picture.mode in ("1", "L", "LA", "La")
+        # Pillow only turns "La" and a one-bit picture with a transparent tone into "LA" by way of these.
+        through = {"1": "L", "La": "LA"}.get(picture.mode, picture.mode)
+        opaque = picture.convert(through).convert("LA" if grey else "RGBA")
+        black = Image.new("L" if grey else "RGB", picture.size)
+        black.paste(opaque.convert(black.mode), mask=opaque.getchannel("A"))
+        return black
+    if picture.mode == "LAB":
+        return _rgb_of_lab(picture)
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _rgb_of_lab(picture: Image.Image) -> Image.Image:
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(picture)
+
+
+def _divided(values: NDArray[Any], top: int) -> Pixels:
+    work = values.astype(np.float32)
+    work /= np.float32(top)
+    return work
+
+
+def _is_widened_8_bit(values: NDArray[Any], high: int) -> bool:
+    """Whether 16-bit values are 8-bit ones times 257, as programs widen them: then 65535 is white."""
+    return values.dtype.itemsize == 2 and high > 0xFF and not (values % 257).any()
