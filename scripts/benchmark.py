@@ -22,9 +22,9 @@ from pneumonet.members import to_batch
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import read_radiograph
-from pneumonet.web.examples import EXAMPLES_FOLDER
+from pneumonet.web.examples import FOLDER
 
-_FILM = EXAMPLES_FOLDER / "synthetic_normal_1.png"
+_FILM = FOLDER / "synthetic_normal_1.png"
 
 
 def side_by_side(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:

