@@ -79,7 +79,12 @@ def main() -> None:
             "eight films in a batch",
             lambda: model.predict_batch([film] * 8, saliency=False),
         ),
-        ("answer alone", lambda: model.predict(film, saliency=False), "reading the file", lambda: read_radiograph(data)),
+        (
+            "answer alone",
+            lambda: model.predict(film, saliency=False),
+            "reading the file",
+            lambda: read_radiograph(data),
+        ),
     ]
     print(f"{torch.get_num_threads()} threads, {rounds} rounds, medians in milliseconds")
     for first_name, first, second_name, second in pairs:

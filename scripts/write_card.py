@@ -4,9 +4,10 @@
     python scripts/write_card.py --metrics held_back.json --adult adult.json --calibration runs/calibration.json \
         --run runs/teacher_lite0=2 --run runs/convnext_tiny --run runs/efficientnetv2_s
 
-With figures given, they are put into metrics.json first: those of --metrics, the JSON that scripts/evaluate.py writes
-for the held-back fold, at its top level, and the others under a key each, which keep what they hold when not given. A
-run's cores follow its folder, 1 by default.
+The README's figures are made anew too, where the snapshot is the committed one. With figures given, they are put into
+metrics.json first: those of --metrics, the JSON that scripts/evaluate.py writes for the held-back fold, at its top
+level, and the others under a key each, which keep what they hold when not given. A run's cores follow its folder, 1 by
+default.
 """
 
 import argparse
@@ -24,8 +25,11 @@ from pneumonet.errors import PneumoNetError
 from pneumonet.settings import DEFAULT_SNAPSHOT
 from pneumonet.snapshot import CARD_FILE, METRICS_FILE, SnapshotConfig
 from pneumonet.training.card import HELD_BACK, card_body
+from pneumonet.training.card_tables import figure, markdown_table
 from pneumonet.training.summary import summarise_runs, summarise_split
 
+README = Path(__file__).resolve().parents[1] / "README.md"
+_MARKS = ("<!-- figures: written by scripts/write_card.py from model_card/metrics.json -->\n", "<!-- /figures -->")
 DATASET_ID = "hf-vision/chest-xray-pneumonia"
 DATASET_NAME = "Chest X-Ray Images (Pneumonia), Kermany et al. 2018"
 _EXTRAS = ("training", "calibration", "adult", "official_test", "original_size_parity")
@@ -68,6 +72,27 @@ def card_of_folder(folder: Path) -> str:
     """Return the card that a snapshot folder should hold."""
     metrics = json.loads((folder / METRICS_FILE).read_text())
     return card_of(metrics, SnapshotConfig.read(folder))
+
+
+def readme_with_figures(readme: str, metrics: dict[str, Any]) -> str:
+    """Return the repository's README with its figures made anew.
+
+    Raises:
+        ValueError: If the README lacks the marks that the figures stand between.
+    """
+    before, opening, rest = readme.partition(_MARKS[0])
+    _, closing, after = rest.partition(_MARKS[1])
+    if not opening or not closing:
+        raise ValueError(f"expected {_MARKS[0].strip()} and {_MARKS[1]} in the README")
+    rows = [["figure", "value [95 % interval by patient]"]]
+    rows += [[words, figure(metrics, name)] for _, name, words in _RESULTS]
+    text = (
+        f"On {metrics['n']} films of {metrics['patients']} patients of the training hospital that no backbone was "
+        f"trained on ({HELD_BACK}), weights {metrics['model']['version']}:\n\n{markdown_table(rows)}\n\n"
+        "Temperatures were fitted on these same films; the card has the cross-fitted calibration error.\n"
+        f"Printed by `{metrics['command']}`.\n"
+    )
+    return before + opening + text + closing + after
 
 
 def _results(report: dict[str, Any], split: str) -> list[EvalResult]:
@@ -145,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PneumoNetError, OSError, ValueError) as error:
         print(f"write_card: {error}", file=sys.stderr)
         return 1
+    if arguments.snapshot.resolve() == DEFAULT_SNAPSHOT.resolve():
+        README.write_text(readme_with_figures(README.read_text(), updated))
     path.write_text(json.dumps(updated, indent=2) + "\n")
     (arguments.snapshot / CARD_FILE).write_text(text)
     print(f"{METRICS_FILE} and {CARD_FILE} are written")

@@ -228,6 +228,12 @@ class TestCommittedCard:
     def test_is_what_write_card_would_write(self) -> None:
         assert (DEFAULT_SNAPSHOT / "README.md").read_text() == write_card.card_of_folder(DEFAULT_SNAPSHOT)
 
+    def test_readme_s_figures_are_those_of_the_card(self) -> None:
+        readme = write_card.README.read_text()
+        metrics = json.loads((DEFAULT_SNAPSHOT / "metrics.json").read_text())
+        assert readme == write_card.readme_with_figures(readme, metrics)
+        assert f"{metrics['accuracy']:.3f}" in readme
+
     def test_holds_what_a_card_must(self) -> None:
         _card_holds(DEFAULT_SNAPSHOT)
 
