@@ -80,7 +80,7 @@ def main() -> None:
             large = Image.fromarray(film).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
             large.save(arguments.out / name, optimize=True)
             title = f"Synthetic: {DISPLAY_NAMES[label].lower()}"
-            note = "A random point of a model of many films: it looks like a chest film and is nobody's."
+            note = f"A random point of a model of {FILMS_A_CLASS} such films; it is nobody's."
             listed.append({"file": name, "title": title, "note": note})
     drawing().save(arguments.out / "not_a_film.png", optimize=True)
     listed.append(

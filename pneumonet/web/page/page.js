@@ -1,0 +1,165 @@
+// What the browser does by itself: paste and drop, the size guard, the viewer, copying, and showing what has arrived.
+// Gradio draws the page anew whenever it likes, so every listener sits on the document.
+(() => {
+  "use strict";
+
+  const byId = (id) => document.getElementById(id);
+  const filmInput = () => document.querySelector("#film-file input[type=file]");
+
+  function announce(text) {
+    const announcer = byId("announcer");
+    if (announcer) announcer.textContent = text;
+  }
+
+  // --- A film by paste, by drop beside the drop area, or over the limit ---
+
+  function isTooLarge(files) {
+    const notice = byId("too-large");
+    if (!notice) return false;
+    const most = Number(notice.dataset.maxBytes);
+    notice.hidden = ![...files].some((file) => file.size > most);
+    return !notice.hidden;
+  }
+
+  // A film that lies there already has taken the input's place: take it away first.
+  async function emptyInput() {
+    for (let tries = 0; tries < 40; tries += 1) {
+      const input = filmInput();
+      if (input) return input;
+      if (tries === 0) document.querySelector("#film-file button[aria-label='Clear']")?.click();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return null;
+  }
+
+  async function choose(file) {
+    if (isTooLarge([file])) return;
+    const input = await emptyInput();
+    if (!input) return;
+    const transfer = new DataTransfer();
+    transfer.items.add(file);
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  document.addEventListener("paste", (event) => {
+    const file = event.clipboardData?.files[0];
+    if (!file) return;
+    event.preventDefault();
+    choose(file);
+  });
+
+  document.addEventListener("dragover", (event) => event.preventDefault());
+
+  document.addEventListener("drop", (event) => {
+    const files = event.dataTransfer?.files ?? [];
+    const inside = event.target.closest?.("#film-file");
+    if (inside && filmInput() && !isTooLarge(files)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (files.length > 0) choose(files[0]);
+  }, true);
+
+  document.addEventListener("change", (event) => {
+    if (event.target !== filmInput() || !isTooLarge(event.target.files)) return;
+    event.stopImmediatePropagation();
+    event.target.value = "";
+  }, true);
+
+  // --- The viewer ---
+
+  function showLayer(viewer) {
+    const label = byId("map-label").value;
+    const source = byId("map-source").value;
+    for (const layer of viewer.querySelectorAll(".pn-heat img")) {
+      layer.hidden = layer.dataset.label !== label || layer.dataset.source !== source;
+      if (!layer.hidden) viewer.querySelector("[data-caption]").textContent = layer.dataset.words;
+    }
+  }
+
+  const ranges = {
+    "map-opacity": (viewer, value) => viewer.style.setProperty("--heat", `${value}%`),
+    "map-compare": (viewer, value) => {
+      viewer.style.setProperty("--cut", `${value}%`);
+      viewer.toggleAttribute("data-cut", value > 0);
+    },
+  };
+
+  function follow(viewer, control) {
+    const setRange = ranges[control.id];
+    if (!setRange) return showLayer(viewer);
+    setRange(viewer, Number(control.value));
+    viewer.querySelector(`output[for=${control.id}]`).textContent = `${control.value}%`;
+  }
+
+  document.addEventListener("input", (event) => {
+    const viewer = event.target.closest?.("[data-viewer]");
+    if (viewer) follow(viewer, event.target);
+  });
+
+  // Gradio may turn one answer's elements into the next one's, and with them what was chosen there.
+  function reset(viewer) {
+    for (const control of viewer.querySelectorAll("select, input")) {
+      control.value = control.querySelector("option[selected]")?.value ?? control.defaultValue;
+    }
+    for (const control of viewer.querySelectorAll("#map-label, input")) follow(viewer, control);
+  }
+
+  // --- Copying ---
+
+  function copyByHand(text) {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    return copied;
+  }
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Without https there is no clipboard to write to.
+      return copyByHand(text);
+    }
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    const wording = button.dataset.wording ?? button.textContent;
+    button.dataset.wording = wording;
+    button.textContent = (await copy(button.dataset.copy)) ? "Copied" : "Could not copy";
+    announce(button.textContent);
+    button.focus();
+    setTimeout(() => { button.textContent = wording; }, 2000);
+  });
+
+  // --- What has arrived ---
+
+  let arrived;
+
+  function arrive() {
+    // Gradio changes the panel's element in place, so its key tells one answer from the next.
+    const panel = document.querySelector("#result [data-key]");
+    if (panel?.dataset.key === arrived) return;
+    arrived = panel?.dataset.key;
+    if (!panel) return;
+    panel.querySelectorAll("[data-viewer]").forEach(reset);
+    announce(panel.dataset.arrival);
+    const heading = panel.querySelector("#result-heading");
+    // Whoever has gone on to something else meanwhile keeps the focus there.
+    const active = document.activeElement;
+    if (heading && (!active || active === document.body || active.matches("button"))) {
+      heading.focus({ preventScroll: true });
+    }
+    const { top } = panel.getBoundingClientRect();
+    if (top < 0 || top > window.innerHeight * 0.6) panel.scrollIntoView({ block: "start" });
+  }
+
+  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key"] };
+  new MutationObserver(arrive).observe(document.documentElement, changes);
+})();

@@ -1,0 +1,279 @@
+"""The page: what a visitor sees, and what each of its events does."""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio.to_thread
+import gradio as gr
+
+from pneumonet.errors import (
+    AdmissionError,
+    BadRequestError,
+    EmptyFileError,
+    InternalError,
+    NoFileError,
+    PneumoNetError,
+)
+from pneumonet.reading import ReadingLimits, read_radiograph
+from pneumonet.web import view
+from pneumonet.web.endpoints import add_endpoints, take_file
+from pneumonet.web.examples import Example, load_examples
+from pneumonet.web.service import Service, new_request_id
+
+logger = logging.getLogger("pneumonet.page")
+
+_HELD_MINUTES: Final = 10
+# So many visitors' films may wait in memory together; beyond it the oldest goes.
+_HELD_BYTES: Final = 256_000_000
+# A preview is decoded outside the service's queue, so it has a bound of its own.
+_PREVIEWS_AT_ONCE: Final = 2
+# Uploads never reach the disk; this sweeps up what Gradio may leave there all the same.
+_SWEEP_EVERY_SECONDS, _SWEEP_AGE_SECONDS = 1, 5
+
+
+@dataclass(frozen=True)
+class HeldFilm:
+    """A film that waits to be analysed: the path that stood for its upload, its bytes, and an example's title."""
+
+    path: str
+    data: bytes
+    title: str = ""
+
+
+class HeldFilms:
+    """One film for each visitor, in memory only and for ten minutes at most. Used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._films: dict[str, tuple[HeldFilm, asyncio.TimerHandle]] = {}
+
+    def __len__(self) -> int:
+        return len(self._films)
+
+    def put(self, visitor: str, film: HeldFilm) -> None:
+        """Hold a film in place of the visitor's last one."""
+        self.drop(visitor)
+        timer = asyncio.get_running_loop().call_later(_HELD_MINUTES * 60, self.drop, visitor)
+        self._films[visitor] = film, timer
+        while len(self) > 1 and sum(len(held.data) for held, _ in self._films.values()) > _HELD_BYTES:
+            self.drop(next(iter(self._films)))
+
+    def get(self, visitor: str) -> HeldFilm | None:
+        """Return the visitor's film."""
+        return self._films[visitor][0] if visitor in self._films else None
+
+    def drop(self, visitor: str) -> None:
+        """Forget the visitor's film."""
+        if visitor in self._films:
+            _, timer = self._films.pop(visitor)
+            timer.cancel()
+
+
+class Page:
+    """The page's events.
+
+    Each may be called raw by a stranger: a film is reached by the path of its upload only, and that path by whoever
+    uploaded it.
+    """
+
+    def __init__(self, service: Service, examples: tuple[Example, ...]) -> None:
+        """Bind the events to the service that answers and the examples that are offered."""
+        self.service, self.examples, self.films = service, examples, HeldFilms()
+        self._limits = ReadingLimits(
+            max_bytes=service.settings.max_upload_bytes, max_pixels=service.settings.max_pixels
+        )
+
+    async def take(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
+        """Take an upload, hold it, and show it."""
+        request_id = new_request_id()
+        try:
+            film = self._film(_visitor(request), path)
+            return await self._preview(film), view.words("placeholder"), *_buttons()
+        except Exception as error:
+            return "", self._failure(error, request_id), *_buttons()
+
+    async def forget(self, request: gr.Request) -> tuple[Any, ...]:
+        """Forget the visitor's film and its answer."""
+        await self.leave(request)
+        return "", view.words("placeholder"), *_buttons()
+
+    async def leave(self, request: gr.Request) -> None:
+        """Forget the film of a visitor who closes the page."""
+        self.films.drop(_visitor(request))
+
+    async def analyse(self, path: str | None, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Answer the visitor's film."""
+        async for update in self._analyse(path, _visitor(request), force=False):
+            yield update
+
+    async def analyse_anyway(self, path: str | None, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Answer the visitor's film although it was refused."""
+        async for update in self._analyse(path, _visitor(request), force=True):
+            yield update
+
+    async def try_example(self, index: int, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Hold an example in place of the visitor's film, show it, and answer it."""
+        example, visitor = self.examples[index], _visitor(request)
+        film = HeldFilm(f"example:{index}", example.read(), example.title)
+        self.films.put(visitor, film)
+        yield None, await self._preview(film), view.words("working"), *_buttons(busy=True)
+        async for update in self._analyse(None, visitor, force=False):
+            yield None, gr.skip(), *update
+
+    async def _analyse(self, path: str | None, visitor: str, *, force: bool) -> AsyncIterator[tuple[Any, ...]]:
+        yield view.words("working"), *_buttons(busy=True)
+        request_id, film = new_request_id(), None
+        try:
+            film = self._film(visitor, path)
+            html, refused = await self._answer(film, force, request_id), False
+        except Exception as error:
+            html, refused = self._failure(error, request_id), isinstance(error, AdmissionError)
+        if film is not None and self.films.get(visitor) is not film:
+            # The visitor has meanwhile taken the film away or chosen another: its answer must not stand beside that.
+            yield gr.skip(), *_buttons()
+        else:
+            yield html, *_buttons(refused=refused)
+
+    def _film(self, visitor: str, path: str | None) -> HeldFilm:
+        held = self.films.get(visitor)
+        if path is None:
+            if held is None or not held.title:
+                raise NoFileError("No film has been chosen yet.", hint="Choose a chest X-ray first, or try an example.")
+            return held
+        # Uploading and pressing the button may come at once; one of them takes the file, the other finds it held.
+        if held is None or held.path != path:
+            held = HeldFilm(path, _taken(path))
+            self.films.put(visitor, held)
+        return held
+
+    async def _preview(self, film: HeldFilm) -> str:
+        def draw() -> str:
+            return view.preview(read_radiograph(film.data, limits=self._limits), film.title)
+
+        return await anyio.to_thread.run_sync(draw)
+
+    async def _answer(self, film: HeldFilm, force: bool, request_id: str) -> str:
+        started = time.perf_counter()
+        finding = await self.service.answer(film.data, request_id=request_id, door="page", force=force)
+        duration_ms = (time.perf_counter() - started) * 1000
+        config = self.service.model.snapshot.config
+        return await anyio.to_thread.run_sync(view.result, finding, config, request_id, duration_ms)
+
+    def _failure(self, error: Exception, request_id: str) -> str:
+        if not isinstance(error, PneumoNetError):
+            # The message may hold what is in the film: the kind and the place say enough.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
+            error = InternalError("Something went wrong on our side.")
+        # The service logs what reaches it; this line is for what does not.
+        logger.info("request=%s code=%s", request_id, error.code)
+        return view.failure(error, request_id)
+
+
+def build_page(service: Service) -> gr.Blocks:
+    """Build the page, with the public endpoints beside it.
+
+    Args:
+        service: Answers the films.
+    """
+    page = Page(service, load_examples())
+    most = service.settings.max_upload_bytes
+    limit = {"max_bytes": most, "megabytes": f"{most / 1_000_000:g}"}
+    with gr.Blocks(
+        title="PneumoNet",
+        analytics_enabled=False,
+        delete_cache=(_SWEEP_EVERY_SECONDS, _SWEEP_AGE_SECONDS),
+    ) as blocks:
+        gr.HTML(view.words("header"), elem_id="page-header", apply_default_css=False)
+        with gr.Row(elem_id="columns"):
+            with gr.Column(elem_id="input-column", min_width=300):
+                gr.HTML(view.words("upload", **limit), elem_id="upload-heading", apply_default_css=False)
+                file = gr.File(label="Chest X-ray", show_label=False, elem_id="film-file", height=150)
+                gr.HTML(view.words("upload_notice", **limit), elem_id="upload-notice", apply_default_css=False)
+                preview = gr.HTML(elem_id="preview", apply_default_css=False)
+                analyse = gr.Button("Analyse", variant="primary", elem_id="analyse")
+            with gr.Column(elem_id="result-column", min_width=300):
+                result = gr.HTML(view.words("placeholder"), elem_id="result", apply_default_css=False)
+                anyway = gr.Button("Answer anyway", elem_id="answer-anyway", visible=False)
+                gr.HTML(view.words("notes", held_minutes=_HELD_MINUTES), elem_id="notes", apply_default_css=False)
+            with gr.Column(elem_id="examples-column", min_width=300):
+                buttons = _example_buttons(page.examples)
+        _wire(page, file, preview, result, analyse, anyway, buttons)
+        add_endpoints(service)
+        blocks.unload(page.leave)
+    return blocks
+
+
+def _example_buttons(examples: tuple[Example, ...]) -> list[gr.Button]:
+    if not examples:
+        return []
+    gr.HTML(view.words("examples"), elem_id="examples-heading", apply_default_css=False)
+    with gr.Row(elem_id="examples"):
+        return [
+            gr.Button(f"{example.title}\n{example.note}", elem_id=f"example-{index}", elem_classes="pn-example")
+            for index, example in enumerate(examples)
+        ]
+
+
+def _wire(
+    page: Page, file: gr.File, preview: gr.HTML, result: gr.HTML, analyse: gr.Button, anyway: gr.Button, examples: Any
+) -> None:
+    # Nothing here is an API: the two public endpoints are, and the service has the one queue.
+    options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    shown = [preview, result, analyse, anyway]
+    file.upload(page.take, file, shown, **(options | {"concurrency_limit": _PREVIEWS_AT_ONCE}))
+    file.clear(page.forget, None, shown, **options)
+    analyse.click(page.analyse, file, shown[1:], **options)
+    anyway.click(page.analyse_anyway, file, shown[1:], **options)
+    for index, button in enumerate(examples):
+        button.click(page.try_example, gr.State(index), [file, *shown], **options)
+
+
+def page_options() -> dict[str, Any]:
+    """Return what `gr.mount_gradio_app` needs to dress the page."""
+    thumbnails = [(index, example.thumbnail()) for index, example in enumerate(load_examples())]
+    css = (view.PAGE_FOLDER / "page.css").read_text(encoding="utf-8") + view.example_styles(thumbnails)
+    script = (view.PAGE_FOLDER / "page.js").read_text(encoding="utf-8")
+    return {"theme": _theme(), "head": f"<style>{css}</style><script>{script}</script>", "footer_links": []}
+
+
+def _theme() -> gr.themes.Base:
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.sky,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_sm,
+        font=fonts,
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="var(--pn-page)",
+        body_background_fill_dark="var(--pn-page)",
+        button_primary_background_fill="var(--pn-accent)",
+        button_primary_background_fill_dark="var(--pn-accent)",
+        button_primary_background_fill_hover="var(--pn-accent-hover)",
+        button_primary_background_fill_hover_dark="var(--pn-accent-hover)",
+        button_primary_text_color="var(--pn-on-accent)",
+        button_primary_text_color_dark="var(--pn-on-accent)",
+    )
+
+
+def _taken(path: str) -> bytes:
+    try:
+        return take_file(path)
+    except EmptyFileError:
+        return b""
+    except BadRequestError as error:
+        raise NoFileError("The film is no longer held.", hint="Choose it again.") from error
+
+
+def _visitor(request: gr.Request) -> str:
+    return str(request.session_hash or "")
+
+
+def _buttons(*, busy: bool = False, refused: bool = False) -> tuple[Any, Any]:
+    """Return the updates of [Analyse] and [Answer anyway]."""
+    return gr.update(interactive=not busy), gr.update(visible=refused, interactive=not busy)

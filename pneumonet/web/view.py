@@ -1,0 +1,271 @@
+"""What the page shows, as HTML: pure functions of findings and errors, every text escaped.
+
+The words are chosen with care: a map "influenced the answer", it never "shows the disease", and no risk level is
+painted as an all-clear.
+"""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumonet.errors import AdmissionError, PneumoNetError
+from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
+from pneumonet.radiograph import Radiograph
+from pneumonet.rendering import data_uri, film_image, fitted, heatmap_layer
+from pneumonet.snapshot import SnapshotConfig
+from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
+
+# Nine layers travel with each answer: small, and the browser draws them up smoothly. The film stays sharp.
+_FILM_SIDE: Final = 800
+_LAYER_SIDE: Final = 160
+_PREVIEW_SIDE: Final = 480
+
+PAGE_FOLDER: Final = Path(__file__).parent / "page"
+
+# Each level has a shape and a word of its own, so that colour is never the only sign.
+_RISK_KEYS: Final[dict[Risk, str]] = {
+    Risk.HIGH: "high",
+    Risk.MEDIUM: "medium",
+    Risk.NONE_DETECTED: "none",
+    Risk.INDETERMINATE: "indeterminate",
+}
+_RISK_SHAPES: Final[dict[Risk, str]] = {
+    Risk.HIGH: '<path d="M12 2 23 22H1Z"/><path class="cut" d="M11 9h2v7h-2zm0 8.500h2v2h-2z"/>',
+    Risk.MEDIUM: '<path d="M12 1 23 12 12 23 1 12Z"/><path class="cut" d="M11 6h2v8h-2zm0 10h2v2h-2z"/>',
+    Risk.NONE_DETECTED: '<path d="M12 2a10 10 0 1 0 .01 0Zm0 3a7 7 0 1 1-.01 0Z"/>',
+    Risk.INDETERMINATE: '<path d="M3 3h18v18H3Z"/><path class="cut" d="M7 11h10v2H7z"/>',
+}
+
+
+def words(name: str, **values: object) -> str:
+    """Return one of the page's standing texts.
+
+    Args:
+        name: Its file in `page/`, without the suffix.
+        values: What its `$` placeholders stand for.
+    """
+    return Template((PAGE_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
+
+
+def example_styles(thumbnails: Sequence[tuple[int, str | None]]) -> str:
+    """Return the CSS that puts each example's thumbnail on its button.
+
+    Args:
+        thumbnails: The button's index and the picture as a data URI.
+    """
+    return "".join(f"#example-{i}{{--thumbnail:url({uri})}}" for i, uri in thumbnails if uri is not None)
+
+
+def preview(film: Radiograph, title: str = "") -> str:
+    """Return a film that waits to be analysed.
+
+    Args:
+        film: The film.
+        title: What it is, for an example; empty for a visitor's own.
+    """
+    size = f"{film.width} x {film.height} pixels"
+    what = f"{title}. " if title else ""
+    alt = f"{what or 'Your film. '}Preview of the {film.format} picture, {size}, as the model reads it."
+    return (
+        f'<figure class="pn-preview"><img src="{data_uri(film_image(film, _PREVIEW_SIDE))}" alt="{escape(alt)}">'
+        f"<figcaption>{escape(what)}{escape(film.format)}, {size}</figcaption></figure>"
+    )
+
+
+def failure(error: PneumoNetError, request_id: str) -> str:
+    """Return the result panel for an error: what was found, why, and what to do."""
+    message, reasons, heading = error.message, "", "No answer"
+    if isinstance(error, AdmissionError):
+        heading = "Not answered"
+        sentences = [reason.message for reason in error.reasons]
+        message = message.removesuffix(" ".join(sentences)).rstrip()
+        reasons = _items(sentences, "pn-reasons")
+    return (
+        f'<section class="pn-panel pn-failure" data-key="{escape(request_id)}" data-arrival="" '
+        'aria-labelledby="result-heading">'
+        f'<div role="alert"><h2 id="result-heading" tabindex="-1">{heading}</h2><p>{escape(message)}</p>{reasons}'
+        f"<p>{escape(error.hint)}</p></div>"
+        f'<p class="pn-meta">Code <code>{escape(error.code)}</code>, request <code>{escape(request_id)}</code></p>'
+        "</section>"
+    )
+
+
+def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_ms: float) -> str:
+    """Return the result panel for a finding.
+
+    Args:
+        finding: The finding, with its saliency maps.
+        config: The snapshot's config, for its members' names and the coverage of the prediction set.
+        request_id: The request's id.
+        duration_ms: How long the answer took.
+    """
+    name, confidence = DISPLAY_NAMES[finding.label], f"{finding.confidence:.2%}"
+    arrival = f"Result: {name}, confidence {confidence}. {finding.risk.value}."
+    return (
+        f'<section class="pn-panel pn-result" data-key="{escape(request_id)}" data-arrival="{escape(arrival)}" '
+        'aria-labelledby="result-heading">'
+        f'<h2 id="result-heading" tabindex="-1"><span class="pn-label">{escape(name)}</span> '
+        f'<span class="pn-confidence"><small>confidence</small> {confidence}</span></h2>'
+        + _risk(finding.risk)
+        + _items(list(finding.warnings), "pn-warnings")
+        + _meters(finding.probabilities)
+        + _could_also_be(finding, config.prediction_set.coverage)
+        + _viewer(finding, config)
+        + _members(finding, config)
+        + _provenance(finding, request_id, duration_ms)
+        + "</section>"
+    )
+
+
+def _risk(risk: Risk) -> str:
+    return (
+        f'<p class="pn-risk" data-risk="{_RISK_KEYS[risk]}">'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true">{_RISK_SHAPES[risk]}</svg>'
+        f'<span><span class="pn-hidden">Risk level: </span>{escape(risk.value)}</span></p>'
+    )
+
+
+def _items(sentences: list[str], css_class: str) -> str:
+    if not sentences:
+        return ""
+    return f'<ul class="{css_class}">' + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+
+
+def _meters(probabilities: dict[str, float]) -> str:
+    rows = "".join(
+        f'<div class="pn-meter-row"><span class="pn-meter-name" id="meter-{name}">{DISPLAY_NAMES[name]}</span>'
+        f'<span class="pn-meter" role="meter" aria-labelledby="meter-{name}" aria-valuemin="0" aria-valuemax="1" '
+        f'aria-valuenow="{p:.4f}" aria-valuetext="{p:.2%}"><span style="width:{p:.2%}"></span></span>'
+        f'<span class="pn-meter-value">{p:.2%}</span></div>'
+        for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
+    )
+    return (
+        f'<div class="pn-meters" role="group" aria-label="Probability of each class">{rows}'
+        '<div class="pn-axis" aria-hidden="true"><span><b>0%</b><b>50%</b><b>100%</b></span></div></div>'
+    )
+
+
+def _could_also_be(finding: Finding, coverage: float) -> str:
+    others = [DISPLAY_NAMES[name] for name in finding.prediction_set if name != finding.label]
+    named = " or ".join(others) if others else "nothing else"
+    return (
+        f'<p class="pn-set">Could also be: <strong>{escape(named)}</strong>, at {coverage:.0%} coverage.</p>'
+        '<p class="pn-explanation">The percentages are calibrated: they say how often such answers were right on films '
+        "held back from training, not how ill a child is. At this coverage, the named classes held the right one "
+        f"for {coverage:.0%} of such films.</p>"
+    )
+
+
+def _viewer(finding: Finding, config: SnapshotConfig) -> str:
+    film = finding.film
+    sources = {ENSEMBLE: "Ensemble of both", **{member.name: member.display_name for member in config.members}}
+    sources = {name: title for name, title in sources.items() if name in finding.saliency}
+    alt = f"The film as the model read it, {film.width} x {film.height} pixels."
+    picture = f'<img class="pn-film" src="{data_uri(film_image(film, _FILM_SIDE))}" alt="{alt}">'
+    aspect = f"--aspect:{film.width / film.height:.5f}"
+    if not sources:
+        return f'<figure class="pn-viewer" style="{aspect}"><div class="pn-stage">{picture}</div></figure>'
+    layers = "".join(
+        _layer(finding, source, label, f"{DISPLAY_NAMES[label]}, {title}")
+        for source, title in sources.items()
+        for label in CLASS_NAMES
+    )
+    caption = escape(map_in_words(finding.saliency[ENSEMBLE][finding.label]))
+    return (
+        f'<figure class="pn-viewer" data-viewer style="{aspect}"><div class="pn-stage">{picture}'
+        f'<div class="pn-heat">{layers}</div><span class="pn-divider" aria-hidden="true"></span></div>'
+        "<figcaption><h3>What influenced the answer</h3>"
+        + _select("map-label", "Map for", {name: DISPLAY_NAMES[name] for name in CLASS_NAMES}, finding.label)
+        + _select("map-source", "Seen by", sources, ENSEMBLE)
+        + _range("map-opacity", "Heatmap opacity", 60)
+        + _range("map-compare", "Plain film, from the left", 0)
+        + '<div class="pn-legend"><span class="pn-scale" aria-hidden="true"></span>'
+        "<span>low influence</span><span>high influence</span></div>"
+        f'<p data-caption aria-live="polite">{caption}</p>'
+        '<p class="pn-explanation">Colours mark regions that influenced the answer. They do not outline disease.</p>'
+        "</figcaption></figure>"
+    )
+
+
+def _layer(finding: Finding, source: str, label: str, title: str) -> str:
+    saliency_map = finding.saliency[source][label]
+    size = fitted(finding.film.height, finding.film.width, _LAYER_SIDE)
+    words = map_in_words(saliency_map)
+    hidden = "" if (source, label) == (ENSEMBLE, finding.label) else " hidden"
+    return (
+        f'<img src="{data_uri(heatmap_layer(saliency_map, *size))}" data-source="{escape(source)}" '
+        f'data-label="{label}" data-words="{escape(words)}" alt="{escape(f"Heatmap for {title}. {words}")}"{hidden}>'
+    )
+
+
+def map_in_words(saliency_map: NDArray[np.float32]) -> str:
+    """Say where in the picture a map (h, w) in [0, 1] is strongest.
+
+    >>> map_in_words(np.zeros((3, 3), dtype=np.float32))
+    'No region stood out: the heatmap is empty.'
+    >>> map_in_words(np.eye(4, dtype=np.float32)[::-1] * [0.1, 0.1, 0.1, 1])
+    'Influence was strongest in the upper right of the picture.'
+    """
+    if not saliency_map.any():
+        return "No region stood out: the heatmap is empty."
+    height, width = saliency_map.shape
+    y, x = divmod(int(saliency_map.argmax()), width)
+    row = ("upper", "middle", "lower")[int(3 * (y + 0.5) / height)]
+    column = ("left", "centre", "right")[int(3 * (x + 0.5) / width)]
+    place = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
+    return f"Influence was strongest in the {place} of the picture."
+
+
+def _select(element_id: str, label: str, options: dict[str, str], chosen: str) -> str:
+    choices = "".join(
+        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
+        for value, text in options.items()
+    )
+    return f'<label for="{element_id}">{label}</label><select id="{element_id}" autocomplete="off">{choices}</select>'
+
+
+def _range(element_id: str, label: str, value: int) -> str:
+    return (
+        f'<label for="{element_id}">{label} <output for="{element_id}">{value}%</output></label>'
+        f'<input id="{element_id}" type="range" min="0" max="100" step="5" value="{value}" autocomplete="off">'
+    )
+
+
+def _members(finding: Finding, config: SnapshotConfig) -> str:
+    rows = [
+        (f"{m.display_name} (weight {m.weight:g})", finding.member_probabilities.get(m.name)) for m in config.members
+    ]
+    body = "".join(
+        f'<tr><th scope="row">{escape(title)}</th>'
+        + "".join(f"<td>{p[name]:.2%}</td>" for name in CLASS_NAMES)
+        + "</tr>"
+        for title, p in rows
+        if p is not None
+    )
+    head = "".join(f'<th scope="col">{DISPLAY_NAMES[name]}</th>' for name in CLASS_NAMES)
+    return (
+        '<details><summary>Each backbone on its own</summary><div class="pn-table"><table><thead><tr>'
+        f'<th scope="col">Backbone</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
+    )
+
+
+def _provenance(finding: Finding, request_id: str, duration_ms: float) -> str:
+    model = finding.model
+    origin = f"{model.repo_id} at {model.revision}" if model.repo_id else model.revision
+    answer = json.dumps(answer_json(finding, request_id, duration_ms), indent=2)
+    return (
+        f'<p class="pn-meta">Model {escape(model.version)} (<code>{escape(origin)}</code>), '
+        f"request <code>{escape(request_id)}</code>, {duration_ms / 1000:.2f} s. {escape(DISCLAIMER)}</p>"
+        f'<button type="button" class="pn-button" data-copy="{escape(answer)}">Copy result as JSON</button>'
+    )
+
+
+def answer_json(finding: Finding, request_id: str, duration_ms: float) -> dict[str, Any]:
+    """Return the JSON object that the page's copy button gives: the REST answer without its picture."""
+    return {**finding.to_dict(), "request_id": request_id, "duration_ms": round(duration_ms, 1)}
