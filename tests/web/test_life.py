@@ -1,0 +1,153 @@
+"""A server that starts, is busy, stops, or cannot do its work."""
+
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pneumonet.errors import SnapshotError
+from pneumonet.model import PneumoNet
+from pneumonet.settings import Settings
+from pneumonet.web.server import serve
+from tests.web.conftest import address, file_data, serving, wait_until
+
+
+class SlowModel:
+    """A model that answers when it is let."""
+
+    def __init__(self, model: PneumoNet) -> None:
+        self.info, self._model = model.info, model
+        self.let = threading.Event()
+
+    def predict(self, *arguments: Any, **options: Any) -> Any:
+        self.let.wait(30)
+        return self._model.predict(*arguments, **options)
+
+
+class BrokenModel(SlowModel):
+    def predict(self, *arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("inside /secret/place")
+
+
+def test_a_starting_server_says_so(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+) -> None:
+    let = threading.Event()
+
+    def load() -> PneumoNet:
+        let.wait(30)
+        return tiny_model
+
+    with serving(web_settings, load, tmp_path, wait=False) as server, server.http() as http:
+        health = http.get("/health")
+        assert (health.status_code, health.json()["status"], health.json()["model"]) == (503, "starting", None)
+        early = server.post(good_film)
+        assert (early.status_code, early.json()["code"]) == (503, "model_unavailable")
+        assert int(early.headers["retry-after"]) > 0
+        event, error = server.ask_raw([server.upload(good_film)])
+        assert (event, "code model_unavailable" in error["error"]) == ("error", True)
+        assert http.get("/").status_code == 200
+        let.set()
+        wait_until(lambda: http.get("/health").status_code == 200)
+        assert server.post(good_film).status_code == 200
+
+
+def test_a_model_that_does_not_load_makes_it_unhealthy(web_settings: Settings, tmp_path: Path) -> None:
+    def load() -> PneumoNet:
+        raise SnapshotError("The snapshot is damaged.")
+
+    with serving(web_settings, load, tmp_path, wait=False) as server, server.http() as http:
+        wait_until(lambda: http.get("/health").json()["status"] == "unhealthy")
+        assert http.get("/health").status_code == 503
+        assert server.post(b"x").status_code == 503
+
+
+def test_a_full_queue_says_busy_while_health_answers(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+) -> None:
+    slow: Any = SlowModel(tiny_model)
+    settings = replace(web_settings, max_waiting=1)
+    with serving(settings, lambda: slow, tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        answered = [pool.submit(server.post, good_film) for _ in range(2)]
+        wait_until(lambda: server.service._present == 2)
+        refused = server.post(good_film)
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        assert int(refused.headers["retry-after"]) > 0
+        event, error = server.ask_raw([server.upload(good_film)])
+        assert (event, "code busy" in error["error"]) == ("error", True)
+        with server.http() as http:
+            assert http.get("/health").json()["status"] == "healthy"
+        slow.let.set()
+        assert [answer.result().status_code for answer in answered] == [200, 200]
+        assert server.post(good_film).status_code == 200
+
+
+def test_what_nobody_foresaw_is_a_generic_sentence_with_an_id(
+    web_settings: Settings,
+    tiny_model: PneumoNet,
+    tmp_path: Path,
+    good_film: bytes,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    broken: Any = BrokenModel(tiny_model)
+    with serving(web_settings, lambda: broken, tmp_path) as server:
+        answer = server.post(good_film)
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+        assert "secret" not in answer.text
+        assert answer.json()["request_id"] in caplog.text
+        assert "ZeroDivisionError" in caplog.text
+        event, error = server.ask_raw([file_data(server.upload(good_film)["path"])])
+        assert event == "error"
+        assert "code internal_error, request " in error["error"]
+        assert "secret" not in error["error"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_ctrl_c_stops_it_cleanly_under_an_open_page(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start()
+    url = address(process)
+    # A page in a browser holds such a stream for as long as it is open.
+    with httpx.stream("GET", f"{url}/gradio_api/heartbeat/page", timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "data: ALIVE"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in told
+
+
+def test_a_model_that_does_not_load_ends_it_with_a_sentence(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = start(PNEUMONET_MODEL=str(tmp_path / "nothing"))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ERROR" in told
+    assert "Traceback" not in told
+
+
+def test_a_taken_port_ends_it_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert serve(Settings(port=port)) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert f"127.0.0.1:{port}" in told.err
+
+
+def test_a_wrong_setting_ends_it_with_a_sentence(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start(PNEUMONET_PORT="many")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "PNEUMONET_PORT" in told
+    assert told.count("\n") == 1

@@ -1,0 +1,136 @@
+"""Nothing of a film is written to disk or to the log, whatever became of it; a process of its own is watched."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gradio_client.exceptions import AppError
+
+from pneumonet.web import endpoints
+from pneumonet.web.server import drop_unread, sweep
+from tests.support.films import encoded, phantom
+from tests.web.conftest import Running, address, dicom, wait_until
+from tests.web.test_rest import as_json
+
+NAME = "Doe_Jane_1999"
+
+
+def traces(folders: list[Path], films: list[bytes]) -> list[str]:
+    """Return the files in some folders that hold anything, or the name of the film."""
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if NAME in str(path):
+                found.append(f"{path}: named")
+            elif path.is_file() and path.stat().st_size:
+                data = path.read_bytes()
+                film = any(film[100:300] in data for film in films)
+                found.append(f"{path}: {'the film' if film else data[:20]!r}")
+    return found
+
+
+def visit_each_door(server: Running, film: bytes, suffix: str) -> None:
+    name = NAME + suffix
+    server.post(film, name)
+    with server.http() as http:
+        http.post("/predict", json=as_json(film))
+    server.ask_raw([server.upload(film, name)])
+    server.ask_raw([server.upload(film, name)], "explain")
+    with contextlib.suppress(AppError):
+        server.ask_client(film, name)
+    server.upload(film, name)  # never analysed
+
+
+def test_nothing_of_a_film_remains(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = start(GRADIO_TEMP_DIR=str(tmp_path / "gradio"))
+    server = Running(address(process), None, tmp_path / "client")  # type: ignore[arg-type]
+    with server.http() as http:
+        wait_until(lambda: http.get("/health").status_code == 200)
+    folder = next((tmp_path / "gradio").glob("pneumonet-*"))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    watched = [tmp_path / name for name in ("tmp", "cwd", "gradio")]
+    before = set(traces(watched, []))
+    films = {
+        ".png": encoded(phantom(1500, 1300)),  # more than Starlette keeps in memory by itself
+        ".jpg": encoded(phantom(), "JPEG")[:4000],
+        ".dcm": dicom(np.full((300, 260), 9, dtype=np.uint16)),
+    }
+    assert len(films[".png"]) > 1_000_000
+    for suffix, film in films.items():
+        visit_each_door(server, film, suffix)
+        assert not set(traces(watched, list(films.values()))) - before
+    wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file() and str(path) not in str(before)], 10)
+    _, error = server.ask_raw([server.upload(films[".jpg"])])
+    process.send_signal(signal.SIGTERM)
+    said, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not folder.exists()
+    assert not list((tmp_path / "cwd").iterdir())
+    log = said + told
+    for word in (NAME, "Doe", "data:image", "Traceback"):
+        assert word not in log
+    request_id = error["error"].rsplit("request ", 1)[1].rstrip(")")
+    assert log.count(request_id) == 1
+    assert log.count("door=rest code=ok") == 2
+    assert log.count("door=gradio code=not_admitted") == 3
+
+
+def test_an_answers_picture_is_kept_for_seconds(
+    running: Running, good_film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert endpoints.OUTPUT_SECONDS < 10
+    monkeypatch.setattr(endpoints.outputs, "_seconds", 1.0)
+    _, data = running.ask_raw([running.upload(good_film)])
+    with running.http() as http:
+        path = data[1]["path"]
+        assert http.get(f"/gradio_api/file={path}").status_code == 200
+        assert http.get(f"/gradio_api/file={Path(path).parent / 'other.png'}").status_code == 403
+        wait_until(lambda: http.get(f"/gradio_api/file={path}").status_code == 403, 10)
+
+
+def test_an_upload_cannot_be_fetched(running: Running, good_film: bytes) -> None:
+    upload = running.upload(good_film)
+    with running.http() as http:
+        assert http.get(f"/gradio_api/file={upload['path']}").status_code == 403
+
+
+def test_sweep_takes_old_files_and_empty_folders_but_for_some(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "old").write_bytes(b"x")
+    (tmp_path / "kept").write_bytes(b"x")
+    sweep(tmp_path, frozenset({tmp_path / "kept"}), max_age=60)
+    assert (tmp_path / "a" / "b" / "old").exists()
+    sweep(tmp_path, frozenset({tmp_path / "kept"}), max_age=-1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+
+
+def test_an_answer_nobody_fetches_is_forgotten() -> None:
+    def waiting(*messages: str) -> asyncio.Queue[str]:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        for message in messages:
+            queue.put_nowait(message)
+        return queue
+
+    queue = SimpleNamespace(
+        event_ids_to_events={"e": SimpleNamespace(session_hash="running")},
+        pending_messages_per_session={"read": waiting(), "unread": waiting("answer"), "running": waiting("begun")},
+        pending_event_ids_session={"unread": {"f"}},
+    )
+    unread = drop_unread(queue, {}, seconds=60)
+    assert set(unread) == {"unread"}
+    assert drop_unread(queue, unread, seconds=-1) == {}
+    assert set(queue.pending_messages_per_session) == {"read", "running"}
+    assert not queue.pending_event_ids_session
+
+
+@pytest.mark.parametrize("path", ["/", "/gradio_api/info", "/config"])
+def test_the_page_keeps_no_history(running: Running, path: str) -> None:
+    with running.http() as http:
+        text = http.get(path).text
+    assert '"run_history":true' not in text.replace(" ", "")
