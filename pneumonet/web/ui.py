@@ -21,9 +21,10 @@ from pneumonet.errors import (
 )
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.web import view
-from pneumonet.web.endpoints import add_endpoints, take_file
+from pneumonet.web.endpoints import add_endpoints
 from pneumonet.web.examples import Example, load_examples
 from pneumonet.web.service import Service, new_request_id
+from pneumonet.web.uploads import take_file
 
 logger = logging.getLogger("pneumonet.page")
 

@@ -10,7 +10,7 @@ import pytest
 
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web.server import private_folder
+from pneumonet.web.tidying import private_folder
 from pneumonet.web.ui import HeldFilms
 from tests.e2e.conftest import HOSTILE_TITLE, Visit, analyse, answer, choose, expected
 from tests.web.conftest import Running, serving, wait_until

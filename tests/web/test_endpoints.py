@@ -15,9 +15,10 @@ from gradio_client.exceptions import AppError
 from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, FileTooLargeError, NoFileError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import endpoints
-from pneumonet.web.endpoints import Shelf, add_upload, guard, take_file
+from pneumonet.web import uploads
+from pneumonet.web.endpoints import guard
 from pneumonet.web.service import Service
+from pneumonet.web.uploads import Shelf, add_upload, take_file
 from tests.support.films import encoded, phantom
 from tests.web.conftest import LIMIT_BYTES, Running, file_data, serving
 from tests.web.test_rest import KEYS
@@ -243,12 +244,12 @@ def test_take_file_refuses(data: bytes | None, error: type[Exception]) -> None:
     with pytest.raises(error):
         take_file(path, 3)
     # A refused film is gone as well.
-    assert path is None or endpoints.uploads.take(path) is None
+    assert path is None or uploads.uploads.take(path) is None
 
 
 def test_a_shelf_forgets_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(endpoints.time, "monotonic", lambda: now)
+    monkeypatch.setattr(uploads.time, "monotonic", lambda: now)
     shelf = Shelf(seconds=5, most_bytes=10)
     path = shelf.put(b"12345678", "a")
     with pytest.raises(BusyError):

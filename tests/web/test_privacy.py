@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from gradio_client.exceptions import AppError
 
-from pneumonet.web import endpoints
-from pneumonet.web.server import drop_unread, sweep
+from pneumonet.web import uploads
+from pneumonet.web.tidying import drop_unread, sweep
 from tests.support.films import encoded, phantom
 from tests.web.conftest import Running, address, dicom, wait_until
 from tests.web.test_rest import as_json
@@ -84,8 +84,8 @@ def test_nothing_of_a_film_remains(start: Callable[..., subprocess.Popen[str]], 
 def test_an_answers_picture_is_kept_for_seconds(
     running: Running, good_film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert endpoints.OUTPUT_SECONDS < 10
-    monkeypatch.setattr(endpoints.outputs, "_seconds", 1.0)
+    assert uploads.OUTPUT_SECONDS < 10
+    monkeypatch.setattr(uploads.outputs, "_seconds", 1.0)
     _, data = running.ask_raw([running.upload(good_film)])
     with running.http() as http:
         path = data[1]["path"]
