@@ -129,6 +129,10 @@ class AdmissionCheck:
             raise SnapshotError(f"The snapshot's {config.features_file} lacks {', '.join(sorted(missing))}.")
         self.config, self.spaces = config, spaces
 
+    def first_look(self, film: Radiograph) -> tuple[Reason, ...]:
+        """Return what the header and the pixels say against a film, before any backbone has seen it."""
+        return (*header_reasons(film), *pixel_reasons(film, self.config))
+
     def __call__(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> Admission:
         """Check a film.
 
@@ -136,10 +140,8 @@ class AdmissionCheck:
             film: The film.
             pooled: For each member by name, the film's (C,) pooled features.
         """
-        reasons = [*header_reasons(film), *pixel_reasons(film, self.config)]
-        if not reasons:
-            reasons = self.distance_reasons(film, pooled)
-        return Admission(not reasons, tuple(reasons))
+        reasons = self.first_look(film) or tuple(self.distance_reasons(film, pooled))
+        return Admission(not reasons, reasons)
 
     def distance_reasons(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> list[Reason]:
         """Return a reason if the film lies far from every chest film of the training set in any space."""

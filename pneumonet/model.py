@@ -116,6 +116,19 @@ class PneumoNet:
     def _answer(
         self, films: Sequence[Radiograph], force: bool, saliency: bool, timings: dict[str, float]
     ) -> list[Finding | AdmissionError]:
+        with _timed(timings, "admission"):
+            looks = [self.admission.first_look(film) for film in films]
+        seen = [i for i, reasons in enumerate(looks) if force or not reasons]
+        answers: list[Finding | AdmissionError] = [AdmissionError(reasons) for reasons in looks]
+        if seen:
+            passing = [films[i] for i in seen]
+            for i, answer in zip(seen, self._pass(passing, force, saliency, timings), strict=True):
+                answers[i] = answer
+        return answers
+
+    def _pass(
+        self, films: Sequence[Radiograph], force: bool, saliency: bool, timings: dict[str, float]
+    ) -> list[Finding | AdmissionError]:
         with _timed(timings, "forward"):
             passed = self.ensemble.forward(films)
         with _timed(timings, "admission"):
@@ -216,4 +229,4 @@ def _warnings(
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    timings[name] = (time.perf_counter() - started) * 1000
+    timings[name] = timings.get(name, 0.0) + (time.perf_counter() - started) * 1000

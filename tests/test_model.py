@@ -67,6 +67,12 @@ def test_a_constant_picture_is_refused_and_gives_no_nan_when_forced(tiny_model: 
     assert all(np.isfinite(m).all() for maps in finding.saliency.values() for m in maps.values())
 
 
+def test_what_the_pixels_refuse_no_backbone_sees(tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_model.ensemble, "forward", lambda films: pytest.fail("a backbone ran"))
+    with pytest.raises(AdmissionError):
+        tiny_model.predict(Radiograph(np.zeros((100, 100), dtype=np.float32), "PNG"))
+
+
 def test_a_distant_picture_is_refused_with_its_reason(tmp_path: Path) -> None:
     write_tiny_snapshot(tmp_path, max_distance=1e-6)
     with pytest.raises(AdmissionError, match="trained on") as refused:
