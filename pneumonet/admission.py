@@ -119,14 +119,21 @@ def load_spaces(path: Path) -> dict[str, FeatureSpace]:
 class AdmissionCheck:
     """The checks of one snapshot."""
 
-    def __init__(self, config: AdmissionConfig, spaces: Mapping[str, FeatureSpace]) -> None:
+    def __init__(self, config: AdmissionConfig, spaces: Mapping[str, FeatureSpace], widths: Mapping[str, int]) -> None:
         """Pair thresholds with spaces.
 
+        Args:
+            config: The thresholds.
+            spaces: Feature spaces by name.
+            widths: Number of pooled features of each member, by its name.
+
         Raises:
-            SnapshotError: If a threshold has no space.
+            SnapshotError: If a threshold has no space, or one of another width than its features.
         """
-        if missing := set(config.max_distance) - set(spaces):
-            raise SnapshotError(f"The snapshot's {config.features_file} lacks {', '.join(sorted(missing))}.")
+        expected = {THUMBNAIL: _THUMBNAIL_SIDE**2, **widths}
+        for name in config.max_distance:
+            if name not in expected or name not in spaces or spaces[name].mean.shape != (expected[name],):
+                raise SnapshotError(f"The snapshot's {config.features_file} has no space that fits {name}.")
         self.config, self.spaces = config, spaces
 
     def first_look(self, film: Radiograph) -> tuple[Reason, ...]:

@@ -107,9 +107,10 @@ def conformal_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.
         labels: (N,) class indices.
         coverage: Share of films whose class the set must hold, in (0, 1).
     """
-    scores = np.sort(1 - probabilities[np.arange(len(labels)), labels])
-    rank = math.ceil((len(scores) + 1) * coverage)
-    return float(1 - scores[rank - 1]) if rank <= len(scores) else 0.0
+    # Probabilities rather than 1 - p, whose rounding could leave out the very film that sets the threshold.
+    descending = -np.sort(-probabilities[np.arange(len(labels)), labels])
+    rank = math.ceil((len(descending) + 1) * coverage)
+    return float(descending[rank - 1]) if rank <= len(descending) else 0.0
 
 
 def prediction_set(probabilities: NDArray[np.floating], threshold: float) -> tuple[int, ...]:

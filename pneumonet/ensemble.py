@@ -93,10 +93,11 @@ def combine(probabilities: Sequence[NDArray[np.float64]], weights: Sequence[floa
 def _member_pass(member: Member, batch: torch.Tensor) -> MemberPass:
     features = member.features(batch)
     logits = member.head(features).cpu().numpy().astype(np.float32)
-    if not np.isfinite(logits).all():
+    probabilities = softmax(logits, member.config.temperature)
+    if not np.isfinite(probabilities).all():
         raise InternalError(f"The backbone {member.config.name} gave numbers that are not finite.")
     pooled = member.pooled(features).cpu().numpy().astype(np.float32)
-    return MemberPass(member, features, logits, pooled, softmax(logits, member.config.temperature))
+    return MemberPass(member, features, logits, pooled, probabilities)
 
 
 def _device(name: str) -> torch.device:

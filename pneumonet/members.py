@@ -44,6 +44,18 @@ def to_batch(films: Sequence[Radiograph], config: InputConfig) -> torch.Tensor:
     return (squashed.unsqueeze(1).expand(-1, 3, -1, -1) - mean) / std
 
 
+def _ends_features(model: Any, target_layer: str) -> bool:
+    """Whether a layer's output is what `forward_features` returns, so that the map explained is the map pooled."""
+    outputs: list[torch.Tensor] = []
+    handle = model.get_submodule(target_layer).register_forward_hook(lambda *call: outputs.append(call[2]))
+    try:
+        with torch.inference_mode():
+            features = model.eval().forward_features(torch.zeros(1, 3, 64, 64))
+    finally:
+        handle.remove()
+    return bool(outputs) and outputs[-1].shape == features.shape and bool(torch.equal(outputs[-1], features))
+
+
 class Member:
     """A backbone that answers with features, and with logits for features.
 
@@ -65,12 +77,19 @@ class Member:
         try:
             model = timm.create_model(config.architecture, pretrained=False, num_classes=len(CLASS_NAMES))
             model.load_state_dict(load_file(path), strict=True)
-            model.get_submodule(config.target_layer)
+            explained = _ends_features(model, config.target_layer)
         except (RuntimeError, SafetensorError, OSError, AttributeError) as error:
             raise SnapshotError(
                 f"The weights of {config.name} are not those of a {config.architecture} with three classes."
             ) from error
+        if not explained:
+            raise SnapshotError(f"The target layer {config.target_layer} of {config.name} is not its last feature map.")
         return cls(config, model, device)
+
+    @property
+    def width(self) -> int:
+        """Number of pooled features."""
+        return int(self.model.head_hidden_size)
 
     def features(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the last feature map, the output of the target layer.

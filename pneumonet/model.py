@@ -64,12 +64,15 @@ class PneumoNet:
         chosen = settings or Settings.from_environment()
         if model is None:
             model, revision = chosen.model, revision or chosen.revision
-        snapshot = open_snapshot(str(model), revision)
+        snapshot = open_snapshot(model, revision)
         config = snapshot.config
+        ensemble = Ensemble.load(snapshot.path, config, device or chosen.device)
+        spaces = load_spaces(snapshot.path / config.admission.features_file)
+        widths = {member.config.name: member.width for member in ensemble.members}
         return cls(
             snapshot,
-            Ensemble.load(snapshot.path, config, device or chosen.device),
-            AdmissionCheck(config.admission, load_spaces(snapshot.path / config.admission.features_file)),
+            ensemble,
+            AdmissionCheck(config.admission, spaces, widths),
             ReadingLimits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels),
         )
 

@@ -1,6 +1,7 @@
 """Settings: every environment variable that PneumoNet reads, in one place, checked at start."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def _number(values: Mapping[str, str], names: tuple[str, ...], default: int, low
     if name is None:
         return default
     text = values[name]
-    if not text.strip().isdecimal() or not low <= int(text) <= high:
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text) or not low <= int(text) <= high:
         raise ConfigError(f"Expected {name} to be a whole number from {low} to {high}, got {text!r}.")
     return int(text)
 

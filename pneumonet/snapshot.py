@@ -6,9 +6,12 @@ Weights, temperatures, sizes, target layers and thresholds are data that travel 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from pneumonet.errors import SnapshotError
 from pneumonet.taxonomy import CLASS_NAMES
@@ -19,6 +22,11 @@ METRICS_FILE: Final = "metrics.json"
 MEMBER_CONFIG_FILE: Final = "config.json"
 MEMBER_WEIGHTS_FILE: Final = "model.safetensors"
 FORMAT: Final = 1
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,11 @@ class MemberConfig:
         target_layer: Dotted name of the module whose output Grad-CAM explains; what `forward_features` returns.
     """
 
-    name: str
+    name: _Name
     display_name: str
-    architecture: str
-    weight: float
-    temperature: float
+    architecture: _Name
+    weight: Annotated[float, Field(gt=0, le=1)]
+    temperature: _Positive
     target_layer: str
 
 
@@ -52,9 +60,9 @@ class InputConfig:
         std: Deviation of each channel, divided by.
     """
 
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    size: Annotated[int, Field(ge=32, le=2048)]
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Positive, _Positive, _Positive]
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,12 @@ class AdmissionConfig:
         max_distance: Largest distance from the training films for each member, by its name.
     """
 
-    min_side: int
-    max_aspect: float
-    min_contrast: float
-    max_colourfulness: float
-    features_file: str
-    max_distance: dict[str, float]
+    min_side: Annotated[int, Field(ge=1)]
+    max_aspect: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    min_contrast: _Share
+    max_colourfulness: _Share
+    features_file: _Name
+    max_distance: Annotated[dict[str, _Positive], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -87,16 +95,16 @@ class PredictionSetConfig:
         threshold: Smallest probability of a class in the set.
     """
 
-    coverage: float
-    threshold: float
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    threshold: _Share
 
 
 @dataclass(frozen=True)
 class FileDigest:
     """Size in bytes and SHA-256 of a file of the snapshot."""
 
-    size: int
-    sha256: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,13 @@ class SnapshotConfig:
 
     Attributes:
         version: Version of the weights, apart from that of the code.
+        held_back_fold: Fold of the committed split whose patients no member was trained on.
         files: Digest of each file that the app loads, by its path relative to the snapshot.
         fingerprint: First 12 hex digits of the SHA-256 of config.json, which itself holds every other digest.
     """
 
     version: str
+    held_back_fold: Annotated[int, Field(ge=0)]
     input: InputConfig
     members: tuple[MemberConfig, ...]
     admission: AdmissionConfig
@@ -130,38 +140,19 @@ class SnapshotConfig:
         except OSError as error:
             raise SnapshotError(f"The snapshot has no readable {CONFIG_FILE}.") from error
         try:
-            config = cls._parse(json.loads(raw), hashlib.sha256(raw).hexdigest()[:12])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SnapshotError(f"The snapshot's {CONFIG_FILE} cannot be understood: {error!r}.") from error
+            data = json.loads(raw)
+            _check_contract(data)
+            config = _CONFIG.validate_python(data | {"fingerprint": hashlib.sha256(raw).hexdigest()[:12]})
+        except (ValidationError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise SnapshotError(f"The snapshot's {CONFIG_FILE} cannot be understood: {_why(error)}.") from error
         config._check()
         return config
 
-    @classmethod
-    def _parse(cls, data: dict[str, Any], fingerprint: str) -> "SnapshotConfig":
-        if data["format"] != FORMAT:
-            raise ValueError(f"expected format {FORMAT}, got {data['format']!r}")
-        if tuple(data["class_names"]) != CLASS_NAMES:
-            raise ValueError(f"expected class_names {list(CLASS_NAMES)}, got {data['class_names']!r}")
-        image = data["input"]
-        return cls(
-            version=str(data["version"]),
-            input=InputConfig(
-                size=int(image["size"]),
-                mean=(float(image["mean"][0]), float(image["mean"][1]), float(image["mean"][2])),
-                std=(float(image["std"][0]), float(image["std"][1]), float(image["std"][2])),
-            ),
-            members=tuple(MemberConfig(**member) for member in data["members"]),
-            admission=AdmissionConfig(**data["admission"]),
-            prediction_set=PredictionSetConfig(**data["prediction_set"]),
-            files={name: FileDigest(**digest) for name, digest in data["files"].items()},
-            fingerprint=fingerprint,
-        )
-
     def _check(self) -> None:
         total = sum(member.weight for member in self.members)
-        if not self.members or abs(total - 1) > 1e-6 or any(member.temperature <= 0 for member in self.members):
+        if abs(total - 1) > 1e-6 or len({member.name for member in self.members}) < len(self.members):
             raise SnapshotError(
-                f"Expected members whose weights sum to 1 and whose temperatures are positive, got weights {total}."
+                f"Expected members in {CONFIG_FILE} of different names whose weights sum to 1, got weights of {total}."
             )
         for name in (*self.files, *self.required_files()):
             # A config comes from a repo that a stranger may own: its paths stay inside the snapshot.
@@ -174,6 +165,23 @@ class SnapshotConfig:
         """Return the files that the app loads, relative to the snapshot, beside config.json."""
         members = [f"{m.name}/{file}" for m in self.members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
         return (*members, self.admission.features_file)
+
+
+_CONFIG: Final = TypeAdapter(SnapshotConfig)
+
+
+def _check_contract(data: Any) -> None:
+    if data["format"] != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, got {data['format']!r}")
+    if data["class_names"] != list(CLASS_NAMES):
+        raise ValueError(f"expected class_names {list(CLASS_NAMES)}, got {data['class_names']!r}")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return repr(error)
 
 
 def sha256_of(path: Path) -> str:
@@ -206,6 +214,7 @@ def write_config(
     folder: Path,
     *,
     version: str,
+    held_back_fold: int,
     input_config: InputConfig,
     members: Sequence[MemberConfig],
     admission: AdmissionConfig,
@@ -216,6 +225,7 @@ def write_config(
     Args:
         folder: Where the members' folders and the feature file already are.
         version: Version of the weights.
+        held_back_fold: Fold of the committed split that no member was trained on.
         input_config: How a film becomes a backbone's input.
         members: The backbones.
         admission: Thresholds of admission.
@@ -231,6 +241,7 @@ def write_config(
     config = {
         "format": FORMAT,
         "version": version,
+        "held_back_fold": held_back_fold,
         "class_names": list(CLASS_NAMES),
         "input": asdict(input_config),
         "members": [asdict(member) for member in members],

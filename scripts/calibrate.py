@@ -40,15 +40,28 @@ def main() -> None:
 
     input_config = InputConfig(arguments.size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     members = (_CONVNEXT, _EFFICIENTNET)
-    held_back_fold = 0
+    recipes = []
     for member, run in zip(members, (arguments.convnext, arguments.efficientnet), strict=True):
         model, recipe = load_averaged(run)
         if recipe["arch"] != member.architecture:
             parser.error(f"expected a run of {member.architecture}, got one of {recipe['arch']} in {run}")
-        held_back_fold = recipe["held_back_fold"]
+        recipes.append(recipe)
         export_member(model, member.architecture, input_config, arguments.out / member.name)
-    training, held_back = split_films(arguments.data, held_back_fold)
-    config, figures = calibrate(arguments.out, members, input_config, training, held_back, arguments.version)
+    fold = recipes[0]["held_back_fold"]
+    if any(recipe["held_back_fold"] != fold for recipe in recipes):
+        parser.error("expected runs that held back the same fold: one would be calibrated on films it was trained on")
+    if any(recipe["sizes"][-1][1] != arguments.size for recipe in recipes):
+        parser.error(f"expected runs that end at the served size, {arguments.size} pixels")
+    training, held_back = split_films(arguments.data, fold)
+    config, figures = calibrate(
+        arguments.out,
+        members,
+        input_config,
+        training,
+        held_back,
+        held_back_fold=fold,
+        version=arguments.version,
+    )
     (arguments.convnext.parent / "calibration.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
     print(f"snapshot {config.version}, fingerprint {config.fingerprint}, in {arguments.out}")

@@ -110,7 +110,7 @@ def test_the_distance_decides_and_its_reason_is_given() -> None:
     chests = np.stack([thumbnail(_film(phantom(200, 180, seed=s).astype(np.float32) / 255)) for s in range(30)])
     spaces = {THUMBNAIL: FeatureSpace.fit(chests, 8)}
     limit = float(spaces[THUMBNAIL].distance(chests).max()) * 1.5
-    check = AdmissionCheck(AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}}), spaces)
+    check = AdmissionCheck(AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}}), spaces, {})
     assert check(_film(_chest()), {}).accepted
     noise = _film(np.random.default_rng(0).random((200, 180)))
     refused = check(noise, {})
@@ -133,4 +133,4 @@ def test_spaces_come_back_as_they_were_written(tmp_path: object) -> None:
 
 def test_a_threshold_without_a_space_is_a_damaged_snapshot() -> None:
     with pytest.raises(SnapshotError, match="thumbnail"):
-        AdmissionCheck(CONFIG, {})
+        AdmissionCheck(CONFIG, {}, {})

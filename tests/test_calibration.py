@@ -97,3 +97,12 @@ def test_conformal_threshold_of_too_few_films_keeps_every_class() -> None:
 def test_prediction_set_is_ordered_and_never_empty() -> None:
     assert prediction_set(np.array([0.3, 0.1, 0.6]), 0.2) == (2, 0)
     assert prediction_set(np.array([0.34, 0.33, 0.33]), 0.9) == (0,)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_conformal_sets_hold_the_very_films_that_set_the_threshold(seed: int) -> None:
+    logits, labels = _random_answers(57, seed=seed)
+    probabilities = softmax(logits)
+    threshold = conformal_threshold(probabilities, labels, 0.9)
+    held = sum(label in prediction_set(p, threshold) for p, label in zip(probabilities, labels, strict=True))
+    assert held >= math.ceil(58 * 0.9)

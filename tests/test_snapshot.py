@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pneumonet.errors import SnapshotError
+from pneumonet.model import PneumoNet
 from pneumonet.snapshot import SnapshotConfig, verify_files
 from tests.support.snapshots import MEMBERS, write_tiny_snapshot
 
@@ -85,3 +86,56 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         path.write_bytes(raw[: len(raw) // 2] if damage == "cut" else raw[:-1] + bytes([raw[-1] ^ 1]))
     with pytest.raises(SnapshotError, match=r"efficientnetv2_s/model\.safetensors"):
         verify_files(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d["members"][0].update(temperature=float("nan")),
+        lambda d: d["members"][0].update(weight=-1) or d["members"][1].update(weight=2),
+        lambda d: d["members"][0].update(weight="much"),
+        lambda d: d["members"][1].update(name="convnext_tiny"),
+        lambda d: d["input"].update(size=0),
+        lambda d: d["input"].update(std=[0, 0, 0]),
+        lambda d: d["admission"].update(max_distance=[1.0]),
+        lambda d: d["admission"].update(min_side="wide"),
+        lambda d: d["prediction_set"].update(threshold="high"),
+        lambda d: d["files"].update({"config.json": 3}),
+    ],
+    ids=[
+        "temperature-nan",
+        "negative-weight",
+        "weight-in-words",
+        "one-name-twice",
+        "no-size",
+        "zero-deviation",
+        "distances-in-a-list",
+        "side-in-words",
+        "threshold-in-words",
+        "digest-a-number",
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_refused(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    with pytest.raises(SnapshotError, match=r"config\.json"):
+        SnapshotConfig.read(_edited(tmp_path, edit))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", "null"], ids=["deep", "list", "number", "null"])
+def test_json_that_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(SnapshotError, match="cannot be understood"):
+        SnapshotConfig.read(tmp_path)
+
+
+def test_a_target_layer_that_is_not_the_last_feature_map_is_refused(tmp_path: Path) -> None:
+    folder = _edited(tmp_path, lambda d: d["members"][0].update(target_layer="stem"))
+    with pytest.raises(SnapshotError, match="target layer stem"):
+        PneumoNet.from_pretrained(folder, device="cpu")
+
+
+def test_a_threshold_for_an_unknown_member_is_refused(tmp_path: Path) -> None:
+    folder = _edited(tmp_path, lambda d: d["admission"].update(max_distance={"resnet": 1.0}))
+    with pytest.raises(SnapshotError, match="resnet"):
+        PneumoNet.from_pretrained(folder, device="cpu")

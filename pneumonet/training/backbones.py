@@ -68,9 +68,10 @@ def _load_package_weights(model: TimmModel, arch: str) -> None:
 
 
 def normalisation(model: TimmModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the (1, 3, 1, 1) mean and deviation that a backbone's ImageNet weights were trained with.
+    """Return the (1, 3, 1, 1) mean and deviation of a backbone's input.
 
-    A backbone from random weights takes ImageNet's own mean and deviation: the contract of the published snapshot.
+    A teacher keeps those of its package's weights. Every backbone for the snapshot takes ImageNet's, the snapshot's one
+    contract for all members, also where it starts from timm's weights: training absorbs the difference.
     """
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 

@@ -70,6 +70,8 @@ def calibrate(
     input_config: InputConfig,
     training: Sequence[Path],
     held_back: Sequence[Path],
+    *,
+    held_back_fold: int,
     version: str,
 ) -> tuple[SnapshotConfig, dict[str, Any]]:
     """Set everything in a snapshot's config.json that is measured.
@@ -80,6 +82,7 @@ def calibrate(
         input_config: The input that they were trained for.
         training: The films that they were trained on: where a known film lies.
         held_back: Films of other patients: how far a known film may lie, and how sure an answer may be.
+        held_back_fold: The fold of the committed split that `held_back` is.
         version: Version of the weights.
 
     Returns:
@@ -100,18 +103,19 @@ def calibrate(
     config = write_config(
         folder,
         version=version,
+        held_back_fold=held_back_fold,
         input_config=input_config,
         members=calibrated,
         admission=AdmissionConfig(
             min_side=64,
-            max_aspect=3.0,
+            max_aspect=3.5,
             min_contrast=0.03,
-            max_colourfulness=0.08,
+            max_colourfulness=0.05,
             features_file=FEATURES_FILE,
             max_distance=limits,
         ),
         prediction_set=PredictionSetConfig(
-            coverage=COVERAGE, threshold=round(conformal_threshold(probabilities, other.labels, COVERAGE), 6)
+            coverage=COVERAGE, threshold=conformal_threshold(probabilities, other.labels, COVERAGE)
         ),
     )
     return config, _figures(other, calibrated, members, spaces, limits)

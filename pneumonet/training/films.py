@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pneumonet.taxonomy import BACTERIAL, CLASS_NAMES, NORMAL, VIRAL
+from pneumonet.taxonomy import BACTERIAL, CLASS_NAMES, VIRAL
 
 SPLIT_FILE = Path(__file__).with_name("split.json")
 STORED_SIZE = 224
@@ -107,7 +107,14 @@ class FilmSet:
 
     @classmethod
     def read(cls, films: list[Path]) -> "FilmSet":
-        """Read labelled films, squashed to 224 x 224 as the published set was."""
+        """Read labelled films, squashed to 224 x 224 as the published set was.
+
+        Raises:
+            ValueError: If a film is of pneumonia whose cause is not stated.
+        """
+        names = [label_of(film) for film in films]
+        if None in names:
+            raise ValueError(f"expected _bacteria_ or _virus_ in the name of {films[names.index(None)].name}")
         pixels = torch.empty(len(films), 1, STORED_SIZE, STORED_SIZE, dtype=torch.uint8)
         for i, film in enumerate(films):
             with Image.open(film) as image:
@@ -115,8 +122,7 @@ class FilmSet:
                 if grey.size != (STORED_SIZE, STORED_SIZE):
                     grey = grey.resize((STORED_SIZE, STORED_SIZE), Image.Resampling.BILINEAR)
                 pixels[i, 0] = torch.from_numpy(np.asarray(grey).copy())
-        labels = [CLASS_NAMES.index(label_of(film) or NORMAL) for film in films]
-        return cls(pixels, torch.tensor(labels))
+        return cls(pixels, torch.tensor([CLASS_NAMES.index(str(name)) for name in names]))
 
 
 def split_films(folder: Path, held_back_fold: int) -> tuple[list[Path], list[Path]]:

@@ -62,6 +62,11 @@ class Recipe:
     seed: int = 2026
     evaluation_size: int | None = None
 
+    def __post_init__(self) -> None:
+        first_epochs = [first for first, _ in self.sizes]
+        if not first_epochs or first_epochs[0] != 0 or first_epochs != sorted(set(first_epochs)):
+            raise ValueError(f"expected sizes to start at epoch 0 and go up, got {self.sizes}")
+
     def size_at(self, epoch: int) -> int:
         """Return the side in pixels of the views of an epoch."""
         return [size for first, size in self.sizes if first <= epoch][-1]
@@ -89,7 +94,7 @@ class Teacher:
     """A trained run that answers with probabilities and pooled features for a view."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        self.model, _ = load_averaged(folder)
+        self.model, self.recipe = load_averaged(folder)
         self.model.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
 
@@ -120,7 +125,7 @@ class Run:
             build_backbone(recipe.arch, recipe.init, recipe.drop_path).to(device).to(memory_format=torch.channels_last)
         )
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
-        self.teachers = [Teacher(Path(path), device) for path in recipe.teachers]
+        self.teachers = [self._teacher(Path(path)) for path in recipe.teachers]
         self.projection: nn.Module = nn.Identity()
         if self.teachers:
             self.projection = nn.Linear(self.model.num_features, self.teachers[0].model.head_hidden_size).to(device)
@@ -136,9 +141,13 @@ class Run:
         # Square-root balance: full balance made the rarer classes swallow the borderline films.
         class_weights = (counts.mean() / counts).sqrt().to(self.device)
         steps = len(training) // recipe.batch_size
+        if steps == 0:
+            raise ValueError(f"expected at least {recipe.batch_size} films, one batch, got {len(training)}")
         while self.epoch < recipe.epochs:
             started = time.monotonic()
             generator = torch.Generator().manual_seed(recipe.seed * 1000 + self.epoch)
+            # Dropout and stochastic depth draw from torch's own generator, which a checkpoint does not hold.
+            torch.manual_seed(recipe.seed * 1000 + self.epoch)
             order = torch.randperm(len(training), generator=generator)
             self.model.train()
             losses = []
@@ -173,6 +182,15 @@ class Run:
             binary_accuracy=((answers == normal) == (labels == normal)).float().mean().item(),
             recalls=[(answers[labels == c] == c).float().mean().item() for c in range(len(CLASS_NAMES))],
         )
+
+    def _teacher(self, folder: Path) -> Teacher:
+        teacher = Teacher(folder, self.device)
+        if teacher.recipe["held_back_fold"] != self.recipe.held_back_fold:
+            raise ValueError(f"expected a teacher that has not seen the films held back here, got {folder.name}")
+        finished = len((folder / HISTORY).read_text().splitlines())
+        if finished < teacher.recipe["epochs"]:
+            raise ValueError(f"expected a finished teacher, got {folder.name} after {finished} epochs")
+        return teacher
 
     def _claim_folder(self) -> None:
         path = self.folder / RECIPE
@@ -253,6 +271,10 @@ class Run:
         return (loss * weights).mean() + recipe.feature_weight * distance.mean()
 
     def _save(self, figures: Evaluation, loss: float, seconds: float) -> None:
+        line = {"epoch": self.epoch, "loss": round(loss, 4), "seconds": round(seconds, 1), **asdict(figures)}
+        # The line first: one without its checkpoint is dropped on resuming, a checkpoint without its line is lost.
+        with (self.folder / HISTORY).open("a") as history:
+            history.write(json.dumps(line) + "\n")
         state = {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
@@ -264,14 +286,12 @@ class Run:
         partial = self.folder / (CHECKPOINT + ".partial")
         torch.save(state, partial)
         partial.replace(self.folder / CHECKPOINT)
-        line = {"epoch": self.epoch, "loss": round(loss, 4), "seconds": round(seconds, 1), **asdict(figures)}
-        with (self.folder / HISTORY).open("a") as history:
-            history.write(json.dumps(line) + "\n")
         tqdm.write(json.dumps(line))
 
     def _resume(self) -> None:
-        path = self.folder / CHECKPOINT
+        path, history = self.folder / CHECKPOINT, self.folder / HISTORY
         if not path.exists():
+            history.unlink(missing_ok=True)
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
@@ -279,6 +299,8 @@ class Run:
         self.projection.load_state_dict(state["projection"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
+        kept = history.read_text().splitlines()[: self.epoch]
+        history.write_text("".join(line + "\n" for line in kept))
 
 
 def _mixup(

@@ -18,6 +18,7 @@ from tests.hub.server import Files
 
 REPO = "org/pneumonet"
 WEIGHTS = "convnext_tiny/model.safetensors"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16472\n"
 MEMBERS = (
     MemberConfig("convnext_tiny", "ConvNeXt-Tiny", "convnext_tiny", 0.4, 1.0, "stages.3"),
     MemberConfig("efficientnetv2_s", "EfficientNetV2-S", "tf_efficientnetv2_s", 0.6, 1.0, "blocks.5"),
@@ -55,19 +56,25 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         (folder / member.name / "config.json").write_text(json.dumps(config))
         save_file({"head": rng.random(values, np.float32)}, folder / member.name / "model.safetensors")
     save_file({"mean": rng.random(64, np.float32)}, folder / "admission.safetensors")
-    (folder / "README.md").write_text(CARD)
-    metrics = {"accuracy": 0.9, "auroc_macro": 0.95, "n": 624, "data": "test split", "model": version}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_card_and_metrics(folder, version)
     (folder / "figures").mkdir()
     (folder / "figures" / "roc.png").write_bytes(rng.bytes(200))
     return write_config(
         folder,
         version=version,
+        held_back_fold=0,
         input_config=InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         members=MEMBERS,
         admission=AdmissionConfig(64, 3.0, 0.02, 0.1, "admission.safetensors", {"convnext_tiny": 1.0}),
         prediction_set=PredictionSetConfig(0.9, 0.2),
     )
+
+
+def write_card_and_metrics(folder: Path, version: str) -> None:
+    """Write what a snapshot needs beside the files that the app loads, to be fit to publish."""
+    (folder / "README.md").write_text(CARD)
+    metrics = {"accuracy": 0.9, "auroc_macro": 0.95, "n": 624, "data": "test split", "model": version}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def files_of(folder: Path) -> Files:

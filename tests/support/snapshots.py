@@ -36,6 +36,7 @@ def write_tiny_snapshot(folder: Path, *, max_distance: float = 1e9, version: str
     return write_config(
         folder,
         version=version,
+        held_back_fold=0,
         input_config=INPUT,
         members=MEMBERS,
         admission=AdmissionConfig(

@@ -39,10 +39,11 @@ def test_a_calibrated_snapshot_admits_its_films_and_refuses_noise(tmp_path: Path
         model = timm.create_model(member.architecture, num_classes=3)
         export_member(model, member.architecture, INPUT, snapshot / member.name)
     training, held_back = _films(tmp_path / "films", 0, 12), _films(tmp_path / "films", 500, 8)
-    config, figures = calibrate(snapshot, MEMBERS, INPUT, training, held_back, "9.9.9")
+    config, figures = calibrate(snapshot, MEMBERS, INPUT, training, held_back, held_back_fold=3, version="9.9.9")
 
     assert set(config.admission.max_distance) == {THUMBNAIL, *(m.name for m in MEMBERS)}
     assert figures["films"] == 24
+    assert config.held_back_fold == 3
     assert figures["admitted"] >= 0.95
     assert figures["nll_before"] >= figures["nll_cross_fitted"] - 0.2
 

@@ -121,3 +121,11 @@ def test_committed_split_covers_the_training_films(shared_data: Path) -> None:
     for label in CLASS_NAMES:
         share = sum(label_of(f) == label for f in held_back) / sum(label_of(f) == label for f in films)
         assert 0.10 < share < 0.16
+
+
+def test_pneumonia_of_no_stated_cause_is_not_taken_for_normal(tmp_path: Path) -> None:
+    film = tmp_path / "PNEUMONIA" / "person1_1.jpeg"
+    film.parent.mkdir()
+    film.write_bytes(b"")
+    with pytest.raises(ValueError, match="_bacteria_ or _virus_"):
+        FilmSet.read([film])

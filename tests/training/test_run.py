@@ -1,6 +1,7 @@
 """A training run: it learns, it goes on where it stopped, and its weights start and end where they should."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def test_a_student_learns_from_its_teacher(teacher: Path, tmp_path: Path) -> Non
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     films, held_back = _films(48, 1), _films(15, 2)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    recipe = replace(RECIPE, epochs=2)
+    # Stochastic depth draws from torch's own generator: it too must go on where it stopped.
+    recipe = replace(RECIPE, epochs=2, drop_path=0.3)
     Run(recipe, whole, torch.device("cpu")).fit(films, held_back)
 
     stopped = Run(recipe, cut, torch.device("cpu"))
@@ -86,6 +88,28 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_a_folder_of_another_recipe_is_refused(teacher: Path) -> None:
     with pytest.raises(ValueError, match="another recipe"):
         Run(replace(RECIPE, seed=1), teacher, torch.device("cpu"))
+
+
+def test_a_teacher_that_saw_the_held_back_films_or_is_not_done_is_refused(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="held back"):
+        Run(replace(RECIPE, teachers=(str(teacher),), held_back_fold=3), tmp_path / "other", torch.device("cpu"))
+    half = tmp_path / "half"
+    shutil.copytree(teacher, half)
+    lines = (half / "history.jsonl").read_text().splitlines(keepends=True)
+    (half / "history.jsonl").write_text("".join(lines[:2]))
+    with pytest.raises(ValueError, match="finished teacher"):
+        Run(replace(RECIPE, teachers=(str(half),)), tmp_path / "student", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("sizes", [((4, 128),), ((0, 96), (0, 128)), ((4, 128), (0, 96)), ()], ids=str)
+def test_sizes_that_leave_an_epoch_out_are_refused(sizes: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="start at epoch 0"):
+        Recipe(arch="test_convnext", sizes=sizes)
+
+
+def test_fewer_films_than_a_batch_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 16 films"):
+        Run(RECIPE, tmp_path, torch.device("cpu")).fit(_films(8, 1), _films(8, 2))
 
 
 def test_sizes_grow_as_the_recipe_says() -> None:
