@@ -58,6 +58,16 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     return math.exp((low + high) / 2)
 
 
+def confidence_bins(confidence: NDArray[np.floating], n_bins: int = 15) -> NDArray[np.int64]:
+    """Return the bin, (0, 1/n], (1/n, 2/n], ... counted from 0, of each confidence (N,).
+
+    >>> confidence_bins(np.array([0.1, 0.11, 1.0]), n_bins=10).tolist()
+    [0, 1, 9]
+    """
+    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * n_bins - 1e-9).astype(np.int64) - 1, 0, n_bins - 1)
+    return bins
+
+
 def expected_calibration_error(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], n_bins: int = 15
 ) -> float:
@@ -76,24 +86,12 @@ def expected_calibration_error(
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * n_bins - 1e-9).astype(int) - 1, 0, n_bins - 1)
+    bins = confidence_bins(confidence, n_bins)
     error = 0.0
     for b in np.unique(bins):
         members = bins == b
         error += members.mean() * abs(correct[members].mean() - confidence[members].mean())
     return float(error)
-
-
-def brier_score(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Return the multi-class Brier score, the mean over films of the squared error summed over classes, in [0, 2].
-
-    Brier, Monthly Weather Review 1950.
-
-    >>> brier_score(np.array([[1.0, 0.0]]), np.array([1]))
-    2.0
-    """
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
 
 def conformal_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.integer], coverage: float) -> float:

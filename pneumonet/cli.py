@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import logging
+import os
 import sys
 import time
 import uuid
@@ -10,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pneumonet import __version__
-from pneumonet.errors import PneumoNetError
+from pneumonet.errors import ConfigError, PneumoNetError
 from pneumonet.settings import Settings
 
 _CLASS_COLUMNS = (("BACTERIAL_PNEUMONIA", "bacterial"), ("NORMAL", "normal"), ("VIRAL_PNEUMONIA", "viral"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command; progress goes to the log, on standard error.
 
     Returns:
         0 where everything went well, 1 where a file or the model failed, 2 where the arguments or settings are wrong.
@@ -28,10 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PneumoNetError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
         return 2
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("pneumonet").setLevel(logging.INFO)
     try:
         return int(arguments.command(arguments, settings))
     except PneumoNetError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader, `head` say, has what it wants; what Python would still flush at exit has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -64,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
     from pneumonet.model import PneumoNet
 
-    model = PneumoNet.from_pretrained(settings=settings)
     if arguments.overlay:
-        arguments.overlay.mkdir(parents=True, exist_ok=True)
+        _claim_overlays(arguments.overlay, arguments.files)
+    model = PneumoNet.from_pretrained(settings=settings)
     answers = (_answer(model, file, arguments) for file in arguments.files)
     failures = 0
     if not arguments.json:
@@ -81,6 +89,27 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
     return 1 if failures else 0
 
 
+def _claim_overlays(folder: Path, files: Sequence[Path]) -> None:
+    names = [_overlay_name(file) for file in files]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"Several files would write {printable(min(twice))}.", hint="Answer them one by one.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The folder for overlays cannot be made: {error.strerror}.") from error
+
+
+def _overlay_name(file: Path) -> str:
+    return f"{file.stem}.overlay.png"
+
+
+def printable(text: str) -> str:
+    """Return text for one line of any terminal: what it cannot show is escaped."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     try:
@@ -92,7 +121,7 @@ def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, 
     if arguments.overlay:
         from pneumonet.rendering import overlay, png
 
-        (arguments.overlay / f"{file.stem}.overlay.png").write_bytes(png(overlay(finding)))
+        (arguments.overlay / _overlay_name(file)).write_bytes(png(overlay(finding)))
     return {
         "file": str(file),
         **finding.to_dict(),
@@ -104,7 +133,7 @@ def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, 
 
 
 def _row(answer: dict[str, Any]) -> str:
-    name = Path(answer["file"]).name
+    name = printable(Path(answer["file"]).name)
     name = name if len(name) <= 32 else name[:29] + "..."
     if "error" in answer:
         return f"{name:<32} {answer['code']}: {answer['error']}"

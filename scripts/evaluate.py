@@ -32,9 +32,6 @@ from pneumonet.model import PneumoNet
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.films import list_films, split_films
 
-# The fold that `scripts/train.py` holds back unless told otherwise.
-HELD_BACK_FOLD = 0
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,8 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--predictions", type=Path, metavar="CSV", help="write each film's probabilities here")
     parser.add_argument("--model", help="a snapshot folder or org/name on the Hub; the committed one by default")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub repo")
-    parser.add_argument("--held-back", action="store_true", help="only the committed split's held-back fold")
-    parser.add_argument("--fold", type=int, default=HELD_BACK_FOLD, help="which fold --held-back means")
+    parser.add_argument(
+        "--held-back",
+        action="store_true",
+        help="only the fold of the committed split that the weights were not trained on",
+    )
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--parity-with", type=Path, metavar="FOLDER", help="compare with the same films in other form")
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given)
     try:
-        films = _films(arguments)
         model = PneumoNet.from_pretrained(arguments.model, revision=arguments.revision)
+        films = _films(model, arguments)
         provenance = _provenance(model, arguments, given)
         command = _compare if arguments.parity_with else _score
         return command(model, films, arguments, provenance)
@@ -67,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _films(arguments: argparse.Namespace) -> list[Path]:
+def _films(model: PneumoNet, arguments: argparse.Namespace) -> list[Path]:
     if not arguments.held_back:
         return list_films(arguments.folder)
     try:
-        return split_films(arguments.folder, arguments.fold)[1]
+        return split_films(arguments.folder, model.snapshot.config.held_back_fold)[1]
     except KeyError as error:
         raise ValueError(f"--held-back expected patients of the committed split only, got {error}") from error
 
@@ -101,7 +101,7 @@ def _compare(model: PneumoNet, films: list[Path], arguments: argparse.Namespace,
 
 def _provenance(model: PneumoNet, arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return which weights and films the figures are of, and the command that made them."""
-    split = f"held-back fold {arguments.fold}, by patient" if arguments.held_back else "all films"
+    split = f"held-back fold {model.snapshot.config.held_back_fold}, by patient" if arguments.held_back else "all films"
     return {
         "model": model.info.to_dict(),
         "data": {"path": _portable(str(arguments.folder)), "split": split},

@@ -8,7 +8,6 @@ from scipy.special import softmax as scipy_softmax
 from sklearn.metrics import log_loss
 
 from pneumonet.calibration import (
-    brier_score,
     conformal_threshold,
     expected_calibration_error,
     fit_temperature,
@@ -68,12 +67,6 @@ def test_calibration_error_equals_a_naive_loop(n_bins: int) -> None:
             confidence = sum(probabilities[i].max() for i in inside) / len(inside)
             expected += len(inside) / 400 * abs(accuracy - confidence)
     assert expected_calibration_error(probabilities, labels, n_bins) == pytest.approx(expected)
-
-
-def test_brier_score_by_hand() -> None:
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
-    # (0.3^2 + 0.2^2 + 0.1^2 + 0.1^2 + 0.9^2 + 0.8^2) / 2
-    assert brier_score(probabilities, np.array([0, 1])) == pytest.approx((0.14 + 1.46) / 2)
 
 
 def test_conformal_sets_cover_new_films_as_promised() -> None:

@@ -55,6 +55,43 @@ def test_overlay_is_written_as_png_of_the_film_s_size(film: Path, tmp_path: Path
     assert (picture.format, picture.size) == ("PNG", Image.open(film).size)
 
 
+def test_overlays_never_overwrite_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films = [tmp_path / name / "film.png" for name in "ab"]
+    for film in films:
+        film.parent.mkdir()
+        film.write_bytes(encoded(phantom()))
+    assert main(["predict", *map(str, films), "--overlay", str(tmp_path / "out")]) == 1
+    assert "film.overlay.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_overlay_folder_that_cannot_be_is_a_sentence(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(film), "--overlay", str(film)]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["p\u00e4.png", "two\nlines.png", "bad\udcff.png"], ids=["umlaut", "newline", "not-utf8"]
+)
+def test_any_file_name_is_one_row_on_any_terminal(tiny_snapshot: Path, tmp_path: Path, name: str) -> None:
+    film = tmp_path / name
+    film.write_bytes(encoded(phantom()))
+    process = subprocess.run(
+        [sys.executable, "-m", "pneumonet", "predict", str(film), str(film)],
+        env={
+            "PNEUMONET_MODEL": str(tiny_snapshot),
+            "PATH": "",
+            "HOME": str(tmp_path),
+            "PYTHONIOENCODING": "ascii:strict",
+        },
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert sum("%" in line for line in process.stdout.splitlines()) == 2
+
+
 def test_a_refused_film_is_answered_only_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blank = tmp_path / "blank.png"
     blank.write_bytes(encoded(np.zeros((100, 100), dtype=np.uint8)))

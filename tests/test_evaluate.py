@@ -156,7 +156,7 @@ class TestCommand:
     ) -> None:
         folder = write_films("NORMAL/stranger_1.png")
         assert evaluate.main([str(folder), "--model", str(tiny_snapshot), "--held-back", "--quiet"]) == 2
-        assert "'stranger'" in capsys.readouterr().err
+        assert "'stranger_1'" in capsys.readouterr().err
 
     @pytest.mark.parametrize("names", [(), ("HANDS/a.png",)], ids=["empty", "unknown folder"])
     def test_wrong_folder_is_a_sentence(

@@ -75,11 +75,11 @@ def test_every_class_equals_the_grad_cam_package(member: Member, count: int) -> 
     for target_class in range(len(CLASS_NAMES)):
         reference = _reference_maps(member, batch.clone(), target_class)
         assert reference.max() > 1e-3
-        np.testing.assert_allclose(ours[:, target_class], reference, atol=1e-4 * max(1.0, reference.max()))
+        np.testing.assert_allclose(ours[:, target_class], reference, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 5], ids=["batch-1", "batch-5"])
-def test_scaled_maps_equal_the_package_s_own_answer(member: Member, count: int) -> None:
+def test_the_package_s_own_scaling_of_our_maps_is_its_answer(member: Member, count: int) -> None:
     batch = torch.randn(count, 3, 96, 96, generator=torch.Generator().manual_seed(6))
     with torch.inference_mode():
         ours = grad_cam(member, member.features(batch))

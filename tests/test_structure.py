@@ -1,10 +1,18 @@
 """Promises about the package as a whole: what it exports, and that every error can be relied on."""
 
 import inspect
+import re
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
 
 import pneumonet
 from pneumonet import errors
 from pneumonet.errors import PneumoNetError
+
+ROOT = Path(__file__).parents[1]
 
 
 def _error_classes() -> list[type[PneumoNetError]]:
@@ -36,3 +44,14 @@ def test_every_error_a_caller_can_meet_has_a_hint_and_a_fitting_status() -> None
         if issubclass(error_class, errors.ModelUnavailableError):
             assert error_class.http_status == 503
             assert error_class.retry_after_seconds
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+def test_every_pin_for_any_python_installs_on_the_oldest_promised(file: str) -> None:
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert oldest is not None
+    for line in (ROOT / file).read_text().splitlines():
+        pin = re.fullmatch(r"([\w-]+)==([\w.]+)", line.strip())
+        if pin:
+            supported = SpecifierSet(metadata(pin[1])["Requires-Python"] or "")
+            assert supported.contains(oldest[1]), f"{pin[1]} {pin[2]} needs Python {supported}"

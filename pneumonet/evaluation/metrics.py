@@ -25,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumonet.calibration import confidence_bins
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 
 CAUSE_NOT_STATED: Final = -1
@@ -207,13 +208,8 @@ def _binary(probabilities: Floats, labels: NDArray[np.integer], weights: Floats)
     }
 
 
-def confidence_bins(confidence: Floats) -> NDArray[np.int64]:
-    """Return the bin (0/15, 1/15], ... of each confidence (N,), as `expected_calibration_error` bins them."""
-    return np.clip(np.ceil(confidence * ECE_BINS - 1e-9).astype(np.int64) - 1, 0, ECE_BINS - 1)
-
-
 def _calibration_error(confidence: Floats, correct: Booleans, weights: Floats) -> Floats:
-    in_bin = np.eye(ECE_BINS)[confidence_bins(confidence)]
+    in_bin = np.eye(ECE_BINS)[confidence_bins(confidence, ECE_BINS)]
     gaps = np.abs((weights * (correct - confidence)) @ in_bin)
     return _ratio(gaps.sum(axis=1), weights.sum(axis=1))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.calibration import negative_log_likelihood
+from pneumonet.calibration import confidence_bins, negative_log_likelihood
 from pneumonet.evaluation.answers import Answer, FilmError
 from pneumonet.evaluation.metrics import (
     CAUSE_NOT_STATED,
@@ -16,7 +16,6 @@ from pneumonet.evaluation.metrics import (
     Booleans,
     Floats,
     bootstrap,
-    confidence_bins,
     confusion_matrix,
     score,
 )
@@ -116,7 +115,7 @@ def _binary_confusion(probabilities: Floats, labels: NDArray[np.integer]) -> dic
 def _reliability(probabilities: Floats, labels: NDArray[np.integer]) -> list[dict[str, float]]:
     """Return the bins of the calibration error that hold films: bounds, count, mean confidence and accuracy."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = confidence_bins(confidence)
+    bins = confidence_bins(confidence, ECE_BINS)
     return [
         {
             "above": float(b / ECE_BINS),

@@ -16,7 +16,6 @@ from pneumonet.taxonomy import BACTERIAL, CLASS_NAMES, VIRAL
 
 SPLIT_FILE = Path(__file__).with_name("split.json")
 STORED_SIZE = 224
-_IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm"}
 _PATIENT = re.compile(r"(person\d+|(?:NORMAL2-)?IM-\d+)")
 
 
@@ -43,7 +42,9 @@ def label_of(path: Path) -> str | None:
 
 
 def patient_of(path: Path) -> str:
-    """Return the patient that a film's name states; the part before the first underscore where none is known.
+    """Return the patient that a film's name states; where none is known, the part before the first underscore.
+
+    A part without a digit, as in `IMG_1.png`, is no patient: each such film is one of its own.
 
     >>> patient_of(Path("person1000_virus_1681.jpeg")), patient_of(Path("IM-0115-0001-0002.jpeg"))
     ('person1000', 'IM-0115')
@@ -51,7 +52,10 @@ def patient_of(path: Path) -> str:
     '00000032'
     """
     match = _PATIENT.match(path.name)
-    return match.group(0) if match else path.stem.split("_")[0]
+    if match:
+        return match.group(0)
+    part = path.stem.split("_")[0]
+    return part if any(character.isdigit() for character in part) else path.stem
 
 
 def list_films(folder: Path) -> list[Path]:
@@ -60,7 +64,8 @@ def list_films(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: If there are none.
     """
-    films = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+    # The content decides what a file is, at every door: none is passed over for its name.
+    films = sorted(path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith("."))
     if not films:
         raise FileNotFoundError(f"expected NORMAL/ and PNEUMONIA/ (or a folder a class) with films in {folder}")
     return films

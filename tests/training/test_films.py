@@ -90,11 +90,11 @@ def test_list_films_of_an_empty_folder(tmp_path: Path) -> None:
         list_films(tmp_path)
 
 
-def test_list_films_takes_pictures_only(tmp_path: Path) -> None:
+def test_list_films_passes_over_nothing_but_hidden_files(tmp_path: Path) -> None:
     (tmp_path / "NORMAL").mkdir()
     for name in ("b.PNG", "a.jpeg", "notes.txt", ".DS_Store"):
         (tmp_path / "NORMAL" / name).touch()
-    assert [film.name for film in list_films(tmp_path)] == ["a.jpeg", "b.PNG"]
+    assert [film.name for film in list_films(tmp_path)] == ["a.jpeg", "b.PNG", "notes.txt"]
 
 
 def test_film_set_squashes_and_labels(tmp_path: Path) -> None:
