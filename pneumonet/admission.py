@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -19,6 +20,7 @@ from pneumonet.snapshot import AdmissionConfig
 # has seen chests only, may not.
 THUMBNAIL: Final = "thumbnail"
 _THUMBNAIL_SIDE: Final = 32
+_COARSE_SIDE: Final = 16
 
 # DICOM defined terms for a plain radiograph; an undefined or absent modality is no ground to refuse.
 _RADIOGRAPH_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "OT", "SC", ""})
@@ -194,11 +196,20 @@ def pixel_reasons(film: Radiograph, config: AdmissionConfig) -> list[Reason]:
         reasons.append(Reason("blank", "It is of nearly one tone."))
     if film.colourfulness > config.max_colourfulness:
         reasons.append(Reason("colourful", "It is in colour; a chest X-ray is grey."))
+    if not reasons and detail(film) < config.min_detail:
+        reasons.append(Reason("featureless", "It has no fine structure, such as ribs and vessels give a film."))
     if not reasons and _is_page(film):
         reasons.append(Reason("text_page", "It is nearly black and white, as a page of text or a drawing is."))
     if not reasons and _is_inverted(film):
         reasons.append(Reason("inverted", "Light and dark look swapped: bone should be bright and air dark."))
     return reasons
+
+
+def detail(film: Radiograph) -> float:
+    """Return the share of a film's deviation that is finer than a sixteenth of its sides, in [0, 1]."""
+    small = squash(film.pixels, 8 * _COARSE_SIDE)
+    coarse = Image.fromarray(squash(small, _COARSE_SIDE)).resize(small.shape[::-1], Image.Resampling.BICUBIC)
+    return float((small - np.asarray(coarse)).std() / max(float(small.std()), 1e-6))
 
 
 def _is_page(film: Radiograph) -> bool:

@@ -73,6 +73,7 @@ class AdmissionConfig:
         min_side: Fewest pixels on a side.
         max_aspect: Largest ratio of the longer to the shorter side.
         min_contrast: Smallest deviation of the pixels, in [0, 1].
+        min_detail: Smallest share of the deviation that is finer than a sixteenth of the film, in [0, 1].
         max_colourfulness: Largest mean difference between channels, in [0, 1].
         features_file: Safetensors file of the feature space, relative to the snapshot.
         max_distance: Largest distance from the training films for each member, by its name.
@@ -81,6 +82,7 @@ class AdmissionConfig:
     min_side: Annotated[int, Field(ge=1)]
     max_aspect: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     min_contrast: _Share
+    min_detail: _Share
     max_colourfulness: _Share
     features_file: _Name
     max_distance: Annotated[dict[str, _Positive], Field(min_length=1)]

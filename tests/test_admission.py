@@ -23,6 +23,7 @@ CONFIG = AdmissionConfig(
     min_side=64,
     max_aspect=3.0,
     min_contrast=0.03,
+    min_detail=0.05,
     max_colourfulness=0.08,
     features_file="admission.safetensors",
     max_distance={THUMBNAIL: 1.5},
@@ -52,11 +53,12 @@ def _page() -> np.ndarray:
         (_film(np.full((200, 200), 1.0)), "blank"),
         (_film(_chest()[:40, :40]), "too_small"),
         (_film(np.tile(_chest(), (1, 5))), "extreme_aspect"),
+        (_film(np.tile(np.linspace(0, 1, 200), (200, 1))), "featureless"),
         (_film(_chest(), colourfulness=0.3), "colourful"),
         (_film(_page()), "text_page"),
         (_film(1 - _chest()), "inverted"),
     ],
-    ids=["black", "white", "tiny", "strip", "colour", "page", "negative"],
+    ids=["black", "white", "tiny", "strip", "shade", "colour", "page", "negative"],
 )
 def test_pixels_that_are_no_chest_film_earn_their_reason(film: Radiograph, code: str) -> None:
     assert code in [reason.code for reason in pixel_reasons(film, CONFIG)]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from pneumonet.cli import main
 from pneumonet.model import PneumoNet
 from tests.support.films import encoded, phantom
+from tests.web.test_bad_input import FILMS
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,38 @@ def test_json_lines_say_what_python_says_and_name_each_file(
     assert first["file"] == third["file"] == str(film)
     assert (second["file"], second["code"]) == (str(text), "unsupported_format")
     assert second["error"]
+
+
+BAD_FILES: dict[str, tuple[str, Callable[[], bytes] | None]] = {
+    "empty.png": FILMS["empty.png"][::2],
+    "text.png": FILMS["text.png"][::2],
+    "cut.jpg": FILMS["cut.jpg"][::2],
+    "cut.dcm": FILMS["cut.dcm"][::2],
+    "no-pixels.dcm": FILMS["no-pixels.dcm"][::2],
+    "huge.png": FILMS["huge.png"][::2],
+    "noise.bin": ("file_too_large", lambda: np.random.default_rng(0).bytes(11_000_000)),
+    "folder.png": ("unreadable_image", None),
+    "missing.png": ("unreadable_image", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named_and_the_next_good_one_answered(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    code, make = BAD_FILES[name]
+    bad = tmp_path / name
+    if make is not None:
+        bad.write_bytes(make())
+    elif name == "folder.png":
+        bad.mkdir()
+    assert main(["predict", "--json", str(bad), str(film)]) == 1
+    told = capsys.readouterr()
+    first, second = (json.loads(line) for line in told.out.splitlines())
+    assert set(first) == {"file", "error", "code", "hint"}
+    assert (first["file"], first["code"]) == (str(bad), code)
+    assert (second["file"], "prediction" in second) == (str(film), True)
+    assert "Traceback" not in told.err
 
 
 def test_table_names_the_film_its_answer_and_what_this_is(film: Path, capsys: pytest.CaptureFixture[str]) -> None:

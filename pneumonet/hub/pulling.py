@@ -7,6 +7,7 @@ a time-out (huggingface_hub 2.4.0), and falls back to the cache without telling.
 
 import logging
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,9 @@ from pneumonet.snapshot import CARD_FILE, CONFIG_FILE, METRICS_FILE, SnapshotCon
 LOADABLE_SUFFIXES: Final = (".safetensors", ".json", ".md")
 _FILE_NAME: Final = re.compile(r"[\w.+-]+(/[\w.+-]+)*", re.ASCII)
 _REVISION: Final = re.compile(r"(?!.*(\.\.|//))[\w.+-][\w./+-]*", re.ASCII)
+
+_MODEL_HINT: Final = "Point PNEUMONET_MODEL at a folder that holds a config.json, or at org/name on the Hub."
+_SHOWN_CHARACTERS: Final = 200
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +51,12 @@ class Snapshot:
 
 
 def open_snapshot(
-    model: str, revision: str | None = None, *, cache_dir: Path | None = None, token: str | None = None
+    model: str | Path, revision: str | None = None, *, cache_dir: Path | None = None, token: str | None = None
 ) -> Snapshot:
     """Open and verify a snapshot.
 
     Args:
-        model: A folder, or `org/name` on the Hub. A folder that exists wins.
+        model: A folder, or `org/name` on the Hub as text. A folder that exists wins; a Path is always a folder.
         revision: Branch, tag or commit of the repo, None for its default branch.
         cache_dir: Cache of pulled repos, None for huggingface_hub's own (HF_HOME).
         token: Token for a private or gated repo, None for HF_TOKEN or the saved one.
@@ -62,18 +66,46 @@ def open_snapshot(
         SnapshotError: If files are missing or damaged.
         DownloadError: If the Hub, the repo or the revision is out of reach and nothing usable is cached.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir() or model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1:
+    folder = _folder_meant(model)
+    if folder is not None:
         return _open_folder(folder, revision)
-    return pull(model, revision, cache_dir=cache_dir, token=token)
+    return pull(str(model), revision, cache_dir=cache_dir, token=token)
+
+
+def _folder_meant(model: str | Path) -> Path | None:
+    """Return the folder that `model` means, be it there or not; None where it can only be a repo."""
+    try:
+        path = Path(model).expanduser()
+        mode = _mode_of(path)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
+        raise ConfigError(f"{_shown(model)} cannot be opened as a folder: {reason}.", hint=_MODEL_HINT) from error
+    if mode and not stat.S_ISDIR(mode):
+        raise ConfigError(f"Expected a snapshot folder, got the file {_shown(path)}.", hint=_MODEL_HINT)
+    return path if mode or isinstance(model, Path) or _is_written_as_folder(model) else None
+
+
+def _mode_of(path: Path) -> int:
+    """Return the type and permissions of what is there, 0 where nothing is."""
+    # Path.is_dir raises for a name that is too long, or hides it: that depends on Python's version.
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return 0
+
+
+def _is_written_as_folder(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
+
+
+def _shown(model: str | Path) -> str:
+    text = str(model)
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
 
 
 def _open_folder(folder: Path, revision: str | None) -> Snapshot:
     if not folder.is_dir():
-        raise SnapshotError(
-            f"There is no snapshot folder {str(folder)!r}.",
-            hint="Point PNEUMONET_MODEL at a folder that holds a config.json, or at org/name on the Hub.",
-        )
+        raise SnapshotError(f"There is no snapshot folder {_shown(folder)}.", hint=_MODEL_HINT)
     config = read_config(folder)
     own_revision = f"local-{config.fingerprint}"
     if revision not in (None, own_revision, f"v{config.version}"):

@@ -1,8 +1,12 @@
 """Reading: a film as bytes or a path -> Radiograph; the content tells the kind, never the name."""
 
+import os
 from pathlib import Path
 
+import numpy as np
+
 from pneumonet.errors import (
+    BadRequestError,
     EmptyFileError,
     FileTooLargeError,
     NoFileError,
@@ -13,6 +17,7 @@ from pneumonet.radiograph import Radiograph
 from pneumonet.reading.dicom import is_dicom, read_dicom
 from pneumonet.reading.limits import ReadingLimits, in_megabytes, translated
 from pneumonet.reading.raster import raster_format, read_raster
+from pneumonet.reading.tones import NOT_NUMBERS
 
 __all__ = ["ReadingLimits", "read_radiograph"]
 
@@ -33,6 +38,7 @@ def read_radiograph(
         The film: (H, W) float32 in [0, 1], black = air, as an upright viewer shows it.
 
     Raises:
+        BadRequestError: If `source` or `frame` is of another type.
         NoFileError: If `source` is None or an empty path.
         EmptyFileError: If the file has no bytes.
         FileTooLargeError: If it has more bytes than the limit.
@@ -42,13 +48,17 @@ def read_radiograph(
         FrameNotFoundError: If the file does not have the frame asked for.
         UnreadableImageError: If the file cannot be opened, is damaged, is cut short, or holds no pixels.
     """
+    _check_frame(frame)
     data = _bytes_of(source, limits)
     if not data:
         raise EmptyFileError("The file is empty.")
     if len(data) > limits.max_bytes:
         raise _too_large(limits)
     with translated("The file is damaged or incomplete, so its picture could not be read."):
-        return _read(data, frame, limits)
+        radiograph = _read(data, frame, limits)
+    if not np.isfinite(radiograph.pixels).all():
+        raise UnreadableImageError(NOT_NUMBERS)
+    return radiograph
 
 
 def _read(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiograph:
@@ -60,11 +70,24 @@ def _read(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiograph:
     raise UnsupportedFormatError("The file is not a picture that PneumoNet reads.")
 
 
-def _bytes_of(source: bytes | str | Path | None, limits: ReadingLimits) -> bytes:
-    if source is None or source == "":
+def _check_frame(frame: object) -> None:
+    # True is an int to Python, but nobody means frame 1 by it.
+    if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int)):
+        raise BadRequestError(
+            f"The frame is of type {type(frame).__name__}; an int or None is expected.", hint="Frames count from 0."
+        )
+
+
+def _bytes_of(source: object, limits: ReadingLimits) -> bytes:
+    if source is None or (isinstance(source, str) and not source):
         raise NoFileError("No file was sent.")
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise BadRequestError(
+            f"The film is of type {type(source).__name__}; bytes, a str or a Path is expected.",
+            hint="Give the file's bytes, or the path of the file.",
+        )
     # The message leaves the path out: a film's name often holds the patient's.
     with translated("The file could not be opened: it does not exist, or it is not a readable file."):
         return _load(Path(source), limits)

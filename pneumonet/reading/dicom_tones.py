@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.pixels import apply_rescale, apply_windowing
 
 from pneumonet.reading.dicom_tags import first_of, number_of, text_of, whole_number_of
-from pneumonet.reading.tones import Pixels, scale_floats, scale_to_range
+from pneumonet.reading.tones import Pixels, fill_gaps, scale_to_range
 
 ODD_WINDOW: Final = "The film's display window is not usable; its own range of tones was used."
 ODD_RESCALE: Final = "The film's rescale slope is not usable; its values were taken as stored."
@@ -32,12 +32,14 @@ def grey_of_stored(stored: NDArray[Any], dataset: Any, *, inverted: bool) -> tup
     """
     padding = _padding(stored, dataset)
     values, warnings = _apply_modality(stored, dataset)
+    # A window keeps what is no number, and a table has no entry for it. A slope may have made more of them.
+    values, gaps = fill_gaps(values, inverted=inverted)
     pixels, told = _apply_voi(values, dataset, padding)
     if inverted:
         pixels = 1 - pixels
     if padding is not None:
         pixels[padding] = 0
-    return pixels, warnings + told
+    return pixels, warnings + gaps + told
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
@@ -60,7 +62,10 @@ def _apply_modality(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], t
     item = first_of(dataset, "ModalityLUTSequence")
     if item is not None:
         table = _table(item, dataset)
-        return (stored, (ODD_LOOK_UP,)) if table is None else (_look_up(stored, *table), ())
+        if table is None:
+            return stored, (ODD_LOOK_UP,)
+        whole, gaps = fill_gaps(stored)
+        return _look_up(whole, *table), gaps
     slope, intercept = number_of(dataset, "RescaleSlope"), number_of(dataset, "RescaleIntercept")
     if slope is None or intercept is None or (slope, intercept) == (1, 0):
         return stored, ()
@@ -84,8 +89,7 @@ def _apply_voi(values: NDArray[Any], dataset: Any, padding: NDArray[np.bool_] | 
         if windowed is not None:
             return windowed, told
         told += (ODD_WINDOW,)
-    pixels, more = _own_range(values, padding)
-    return pixels, told + more
+    return _own_range(values, padding), told
 
 
 def _apply_window(values: NDArray[Any], dataset: Any) -> Pixels | None:
@@ -103,14 +107,12 @@ def _apply_window(values: NDArray[Any], dataset: Any) -> Pixels | None:
     window.BitsStored, window.PixelRepresentation, window.PhotometricInterpretation = 1, 0, "MONOCHROME2"
     with np.errstate(over="ignore"):  # a sigmoid far below its centre: 1 / (1 + inf) is the 0 that is meant
         pixels = np.clip(apply_windowing(values, window), 0, 1).astype(np.float32)
-    return None if np.ptp(pixels) == 0 and np.ptp(values) > 0 else pixels
+    return None if np.ptp(pixels) == 0 and values.max() > values.min() else pixels
 
 
-def _own_range(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple[Pixels, tuple[str, ...]]:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return scale_floats(values)
+def _own_range(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Pixels:
     shown = values if padding is None else values[~padding]
-    return scale_to_range(values, float(shown.min()), float(shown.max())), ()
+    return scale_to_range(values, float(shown.min()), float(shown.max()))
 
 
 def _tones_of_table(values: NDArray[Any], first: int, entries: NDArray[np.uint16]) -> Pixels:
@@ -125,8 +127,9 @@ def _tones_of_table(values: NDArray[Any], first: int, entries: NDArray[np.uint16
 
 def _look_up(values: NDArray[Any], first: int, entries: NDArray[np.uint16]) -> NDArray[np.uint16]:
     # pydicom's apply_voi keeps the index in the entries' type, which wraps in a long table of 8-bit entries.
-    index = np.rint(values).astype(np.int64) - first
-    found: NDArray[np.uint16] = entries[np.clip(index, 0, len(entries) - 1)]
+    # Clipped as floats, of which the largest have no whole number.
+    index = np.clip(np.rint(values, dtype=np.float64) - first, 0, len(entries) - 1)
+    found: NDArray[np.uint16] = entries[index.astype(np.int64)]
     return found
 
 

@@ -18,10 +18,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from pneumonet.errors import UnreadableImageError
 from pneumonet.radiograph import Radiograph
-from pneumonet.reading.deep_colour import whole_channels
+from pneumonet.reading.deep_colour import deep_tones
 from pneumonet.reading.limits import ReadingLimits, check_pixels, pick_frame
 from pneumonet.reading.tiff import TiffFile, only_page, tiff_pages
-from pneumonet.reading.tones import Pixels, grey_of_channels, grey_of_picture, scale_floats, scale_integers
+from pneumonet.reading.tones import Pixels, grey_of_picture, scale_floats, scale_integers
 
 
 def raster_format(data: bytes) -> str | None:
@@ -99,10 +99,9 @@ def _decoded(name: str, data: bytes, index: int, limits: ReadingLimits) -> _Tone
 
 def _colour_tones(picture: ImageFile, name: str, data: bytes) -> _Tones:
     if name in ("PNG", "TIFF") and picture.tell() == 0:
-        with _PLUGINS[name](BytesIO(data)) as again:
-            whole = whole_channels(picture, again)
-        if whole is not None:
-            return _Tones(*grey_of_channels(*whole))
+        deep = deep_tones(picture, lambda: _PLUGINS[name](BytesIO(data)))
+        if deep is not None:
+            return _Tones(*deep)
     return _Tones(*grey_of_picture(picture))
 
 

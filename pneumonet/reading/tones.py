@@ -1,6 +1,6 @@
 """Stored values -> tones in [0, 1], whatever the file's format."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from pneumonet.errors import UnreadableImageError
 
 Pixels = NDArray[np.float32]
 
+NOT_NUMBERS: Final = "The file's pixels are not numbers."
+_GAPS_FILLED: Final = "Some of the file's pixels are not numbers; they were shown as its darkest tone."
+_HALF_OF_THE_LARGEST: Final = float(np.finfo(np.float64).max) / 2  # two numbers within it have a finite difference
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's "L"
 
 
@@ -52,17 +55,33 @@ def scale_floats(values: NDArray[Any]) -> tuple[Pixels, tuple[str, ...]]:
     Raises:
         UnreadableImageError: If no value is finite.
     """
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise UnreadableImageError("The file's pixels are not numbers.")
-    low, high = float(values[finite].min()), float(values[finite].max())
-    warnings: tuple[str, ...] = ()
-    if not finite.all():
-        values = np.where(finite, values, low)
-        warnings = ("Some of the file's pixels are not numbers; they were shown as its darkest tone.",)
+    values, warnings = fill_gaps(values)
+    low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1 and (low == high or high - low >= 0.5):
         return values.astype(np.float32), warnings
     return scale_to_range(values, low, high), warnings
+
+
+def fill_gaps(values: NDArray[Any], *, inverted: bool = False) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Put the darkest finite value in the place of what is no finite number.
+
+    Args:
+        values: (H, W) numbers; not changed.
+        inverted: Whether the largest value is the darkest one.
+
+    Returns:
+        The values, and what to tell the user about it.
+
+    Raises:
+        UnreadableImageError: If no value is finite.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, ()
+    if not finite.any():
+        raise UnreadableImageError(NOT_NUMBERS)
+    darkest = values[finite].max() if inverted else values[finite].min()
+    return np.where(finite, values, darkest), (_GAPS_FILLED,)
 
 
 def scale_to_range(values: NDArray[Any], low: float, high: float) -> Pixels:
@@ -75,6 +94,8 @@ def scale_to_range(values: NDArray[Any], low: float, high: float) -> Pixels:
         return np.zeros(values.shape, np.float32)
     # float32 holds every whole number of up to 16 bits; wider values and floats need the room.
     work: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    if max(abs(low), abs(high)) > _HALF_OF_THE_LARGEST:
+        work, low, high = np.clip(work, low, high) / 2, low / 2, high / 2
     np.subtract(work, low, out=work)
     np.divide(work, high - low, out=work)
     return np.clip(work, 0, 1, out=work).astype(np.float32, copy=False)
@@ -103,7 +124,7 @@ def grey_of_channels(channels: NDArray[Any], top: int) -> tuple[Pixels, float]:
     """Take the luma of a colour picture of any depth.
 
     Args:
-        channels: (H, W, 3) unsigned integers, RGB.
+        channels: (H, W, 3) numbers from 0 up, RGB.
         top: The value of full brightness.
 
     Returns:

@@ -110,6 +110,7 @@ def calibrate(
             min_side=64,
             max_aspect=3.5,
             min_contrast=0.03,
+            min_detail=0.05,
             max_colourfulness=0.05,
             features_file=FEATURES_FILE,
             max_distance=limits,

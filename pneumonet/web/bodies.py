@@ -3,21 +3,32 @@
 import base64
 import binascii
 import json
+import re
+import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
+import anyio.to_thread
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from pneumonet.errors import BadRequestError, EmptyFileError, NoFileError
+from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, NoFileError, PneumoNetError
 from pneumonet.web.answers import too_large
 
 # What may surround the film in a body: boundaries, headers, the other fields.
 _ENVELOPE_BYTES: Final = 64 * 1024
 # How much of a body that is too large is read to the end, so that the connection lives on.
 _DRAINED_BYTES: Final = 64_000_000
+# A film of 10 MB within this is 1.3 Mbit/s: what is slower is stalled, or means to hold the server up.
+_BODY_SECONDS: Final = 60.0
+# All the bodies that arrive at one time, whatever the door.
+_IN_FLIGHT_BYTES: Final = 200_000_000
+_FILM_IN_JSON: Final = re.compile(rb'"file_data"\s*:\s*"')
+_WHITE: Final = b" \t\r\n\f\v"
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -31,26 +42,56 @@ class Question:
     frame: int | None = None
 
 
-async def read_body(request: Request, limit: int, film_limit: int) -> AsyncGenerator[bytes, None]:
+class _InFlight:
+    count = 0
+
+
+async def read_body(request: Request, limit: int, excess_error: PneumoNetError) -> AsyncGenerator[bytes, None]:
     """Yield a body's chunks, and fail once they are more than `limit` bytes, declared or counted.
 
     Raises:
-        FileTooLargeError: After the rest was read and dropped, within reason, so that the connection stays usable.
+        PneumoNetError: `excess_error`, after the rest was read and dropped, within reason, so that the connection
+            stays usable.
+        BadRequestError: If the body does not arrive in time.
+        BusyError: If too many bytes arrive at once, over all requests.
     """
     declared = request.headers.get("content-length", "")
     excess = int(declared) > limit if declared.isdecimal() else False
     # A caller who asked first is told before it sends anything.
     if excess and (request.headers.get("expect") or int(declared) > _DRAINED_BYTES):
-        raise too_large(film_limit)
-    count = 0
-    async for chunk in request.stream():
-        count += len(chunk)
-        if count > _DRAINED_BYTES + limit:
-            break
-        if not excess and count <= limit:
-            yield chunk
+        raise excess_error
+    count = held = 0
+    try:
+        async with aclosing(_in_time(request)) as chunks:
+            async for chunk in chunks:
+                count += len(chunk)
+                if count > _DRAINED_BYTES + limit:
+                    break
+                if excess or count > limit:
+                    continue
+                if _InFlight.count + len(chunk) > _IN_FLIGHT_BYTES:
+                    raise BusyError("Too many bytes arrive at once.")
+                held += len(chunk)
+                _InFlight.count += len(chunk)
+                yield chunk
+    finally:
+        _InFlight.count -= held
     if excess or count > limit:
-        raise too_large(film_limit)
+        raise excess_error
+
+
+async def _in_time(request: Request) -> AsyncGenerator[bytes, None]:
+    deadline = time.monotonic() + _BODY_SECONDS
+    async with aclosing(request.stream()) as stream:
+        while True:
+            try:
+                with anyio.fail_after(max(0.0, deadline - time.monotonic())):
+                    chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise BadRequestError(f"The body did not arrive within {_BODY_SECONDS:g} seconds.") from error
+            yield chunk
 
 
 class _InMemoryParser(MultiPartParser):
@@ -58,26 +99,31 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 0
 
 
-async def read_form(request: Request, film_limit: int, body_limit: int | None = None) -> FormData:
+async def read_form(request: Request, film_limit: int) -> FormData:
     """Read a multipart form in memory.
 
     Args:
         request: The request.
         film_limit: The most bytes of a film, as the error tells it.
-        body_limit: The most bytes of the whole body; one film and its envelope by default.
 
     Raises:
-        BadRequestError: If the form is malformed.
+        BadRequestError: If the body is no form, or a malformed one.
         FileTooLargeError: If the body is too large.
     """
-    chunks = read_body(request, body_limit or film_limit + _ENVELOPE_BYTES, film_limit)
-    try:
-        return await _InMemoryParser(request.headers, chunks, max_files=100, max_fields=100).parse()
-    except MultiPartException as error:
-        # The rest of the body goes too: the connection lives on, and a film too large is told as that.
-        async for _ in chunks:
-            pass
-        raise BadRequestError(f"The multipart form is malformed: {error.message}") from error
+    async with aclosing(read_body(request, film_limit + _ENVELOPE_BYTES, too_large(film_limit))) as chunks:
+        try:
+            if _kind(request) != "multipart/form-data":
+                raise MultiPartException("the content type is not multipart/form-data.")
+            return await _InMemoryParser(request.headers, chunks, max_files=100, max_fields=100).parse()
+        except MultiPartException as error:
+            # The rest of the body goes too: the connection lives on, and a film too large is told as that.
+            async for _ in chunks:
+                pass
+            raise BadRequestError(f"The multipart form is malformed: {error.message}") from error
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 async def read_question(request: Request, limit: int) -> Question:
@@ -86,14 +132,14 @@ async def read_question(request: Request, limit: int) -> Question:
     Raises:
         InputError: If the request is malformed, has no film, or one of too many bytes.
     """
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    kind = _kind(request)
     fields: Mapping[str, object]
     if kind == "multipart/form-data":
         film, fields = await _of_form(await read_form(request, limit))
     elif kind == "application/json":
         film, fields = await _of_json(request, limit)
     else:
-        async for _ in read_body(request, limit + _ENVELOPE_BYTES, limit):
+        async for _ in read_body(request, limit + _ENVELOPE_BYTES, too_large(limit)):
             pass
         if not kind:
             raise NoFileError("The request holds no film.")
@@ -131,15 +177,24 @@ def _whole(text: str) -> int | str:
 
 
 async def _of_json(request: Request, limit: int) -> tuple[bytes, Mapping[str, object]]:
-    encoded_limit = 4 * (limit + 2) // 3
-    body = b"".join([chunk async for chunk in read_body(request, encoded_limit + _ENVELOPE_BYTES, limit)])
+    most = 4 * (limit + 2) // 3 + _ENVELOPE_BYTES
+    body = b"".join([chunk async for chunk in read_body(request, most, too_large(limit))])
+    return await anyio.to_thread.run_sync(_understood, body)
+
+
+def _understood(body: bytes) -> tuple[bytes, Mapping[str, object]]:
+    # Python's parser holds up every thread, for long where there are many values: all but the film must be small.
+    film = _FILM_IN_JSON.search(body) if len(body) > _ENVELOPE_BYTES else None
+    film_bytes = body.find(b'"', film.end()) - film.end() if film else 0
+    if len(body) - film_bytes > _ENVELOPE_BYTES:
+        raise BadRequestError("The JSON body holds more than 64 kB beside the film in `file_data`.")
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequestError("The body is not valid JSON.") from error
     if not isinstance(fields, dict):
         raise BadRequestError("Expected the JSON body to be an object with the field `file_data`.")
-    data = fields.get("file_data")
+    data = fields.pop("file_data", None)
     if data is None:
         raise NoFileError("The JSON body has no field `file_data`.")
     if not isinstance(data, str):
@@ -153,7 +208,7 @@ def _decoded(data: str) -> bytes:
         if not comma or not head.lower().endswith(";base64"):
             raise BadRequestError("Expected the data URI in `file_data` to be of the form data:...;base64,....")
     try:
-        return base64.b64decode("".join(data.split()), validate=True)
+        return base64.b64decode(data.encode("ascii").translate(None, _WHITE), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequestError("Expected `file_data` to be base64, but it does not decode.") from error
 

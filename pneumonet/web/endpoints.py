@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pneumonet.errors import BadRequestError, InternalError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.rendering import data_uri, overlay, png
-from pneumonet.web.answers import as_answer, refusals_logged
+from pneumonet.web.answers import as_answer, log_refusal, refusals_logged
 from pneumonet.web.service import Service, new_request_id
 from pneumonet.web.uploads import outputs, take_file
 
@@ -113,7 +113,7 @@ def guard(page: Any) -> None:
     process: Callable[..., Awaitable[Any]] = page.process_api
 
     async def guarded(block_fn: Any, inputs: list[Any], **options: Any) -> Any:
-        request_id = new_request_id()
+        request_id, started = new_request_id(), time.perf_counter()
         block_fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
         try:
             return await process(block_fn=block_fn, inputs=_complete(block_fn, inputs), **options)
@@ -131,7 +131,7 @@ def guard(page: Any) -> None:
             known = InternalError("Something went wrong on our side.")
         finally:
             _forget_values(options.get("state"), block_fn)
-        logger.info("request=%s code=%s", request_id, known.code)
+        log_refusal(request_id, "gradio", known.code, started)
         raise as_gradio_error(known, request_id)
 
     page.process_api = guarded

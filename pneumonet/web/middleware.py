@@ -1,44 +1,71 @@
 """What every request passes first: an id, a bound on its body, and words where something fails."""
 
 import asyncio
+import json
 import logging
+import time
 import traceback
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumonet.errors import InternalError, ModelUnavailableError
-from pneumonet.web.answers import error_response
+from pneumonet.errors import BadRequestError, FileTooLargeError, InternalError, ModelUnavailableError, PneumoNetError
+from pneumonet.web.answers import as_error, error_response, log_refusal
+from pneumonet.web.bodies import read_body
+from pneumonet.web.rest import METHODS
 from pneumonet.web.service import new_request_id
 from pneumonet.web.uploads import UPLOAD_ROUTE
 
 logger = logging.getLogger("pneumonet.server")
 
 _GRADIO: Final = "/gradio_api/"
+_CALL: Final = _GRADIO + "call/v2/"
+# Films go to routes of our own, which bound their bodies. What Gradio's take is a path and a choice or two.
+_FILM_ROUTES: Final = (UPLOAD_ROUTE, "/predict")
+_BODY_BYTES: Final = 64 * 1024
+_DEPTH: Final = 32
 # Parts of Gradio that the page does not use, and that would write to disk, run code or reach other servers.
-_CLOSED_NAMES: Final = "deep_link process_recording proxy= file=http file/http vibe- undo-vibe runs run-history"
+_CLOSED_NAMES: Final = (
+    "deep_link process_recording component_server stream proxy= file=http file/http vibe- undo-vibe runs run-history"
+)
 _CLOSED: Final = tuple(_GRADIO + name for name in _CLOSED_NAMES.split(" "))
 _UNFORESEEN: Final = InternalError("Something went wrong on our side.")
 _STOPPING: Final = ModelUnavailableError("The server is stopping.", hint="Try again in a minute.")
+_CODES: Final = {404: "not_found", 405: BadRequestError.code}
 
 
 class RequestGate:
     """Give each request an id, bound its body, close what is not offered, and answer failures in words."""
 
-    def __init__(self, app: ASGIApp, root_path: str, most_bytes: int, names: frozenset[str]) -> None:
-        self.app, self.root_path, self.most_bytes, self.names = app, root_path, most_bytes, names
+    def __init__(self, app: ASGIApp, root_path: str, page: Any) -> None:
+        self.app, self.root_path = app, root_path
+        self.events = frozenset(page.fns)
+        self.names = frozenset(str(fn.api_name) for fn in page.fns.values())
+        # Of each public endpoint, its arguments and whether each may be left out.
+        self.arguments = {
+            name.strip("/"): {p["parameter_name"]: p.get("parameter_has_default", False) for p in info["parameters"]}
+            for name, info in page.get_api_info()["named_endpoints"].items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it (the ASGI interface)."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id, begun, ended = new_request_id(), False, False
+        request_id, started, begun, ended = new_request_id(), time.perf_counter(), False, False
         scope.setdefault("state", {})["request_id"] = request_id
+        if self.root_path and scope["path"].startswith(self.root_path + "/"):
+            # Some proxies strip the prefix and some do not; from here on all have.
+            path = scope["path"].removeprefix(self.root_path)
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+        path = scope["path"]
+        door = "gradio" if path.startswith(_GRADIO) else "rest"
 
         async def send_with_id(message: Message) -> None:
             nonlocal begun, ended
@@ -49,21 +76,21 @@ class RequestGate:
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                if message["status"] in _CODES:
+                    log_refusal(request_id, door, _CODES[message["status"]], started)
             await send(message)
 
-        if self.root_path and scope["path"].startswith(self.root_path + "/"):
-            # Some proxies strip the prefix and some do not; from here on all have.
-            path = scope["path"].removeprefix(self.root_path)
-            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
-        refusal = self._refusal(scope["path"], request_id)
-        if refusal is not None:
-            await refusal(scope, receive, send_with_id)
-            return
-        # Our own routes count for themselves.
-        gradios = scope["path"].startswith(_GRADIO) and scope["path"] != UPLOAD_ROUTE
-        bounded = self._bounded(receive) if gradios else receive
         try:
-            await self.app(scope, bounded, send_with_id)
+            answer = self._refusal(path, scope["method"], request_id)
+            if answer is None and path not in _FILM_ROUTES and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                body = await _small_body(Request(scope, receive))
+                answer, receive = self._mistake(path, body, request_id), _replaying(body, receive)
+            await (answer or self.app)(scope, receive, send_with_id)
+        except PneumoNetError as error:
+            log_refusal(request_id, door, error.code, started)
+            await error_response(error, request_id)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log_refusal(request_id, door, BadRequestError.code, started)
         except asyncio.CancelledError:
             # Only a server that stops cancels: what is open ends here, without a traceback in the log.
             if not begun:
@@ -71,13 +98,22 @@ class RequestGate:
             elif not ended:
                 await send({"type": "http.response.body"})
         except Exception as error:
+            if begun and isinstance(error.__cause__, HTTPException):
+                # Gradio's streams begin before they look for what was asked, say so in an event, and break off.
+                log_refusal(request_id, door, _CODES.get(error.__cause__.status_code, BadRequestError.code), started)
+                if not ended:
+                    await send({"type": "http.response.body"})
+                return
             # Gradio's messages may hold paths and values: the kind and the place say enough.
             place = "".join(traceback.format_tb(error.__traceback__))
             logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
             if not begun:
                 await error_response(_UNFORESEEN, request_id)(scope, receive, send_with_id)
 
-    def _refusal(self, path: str, request_id: str) -> JSONResponse | None:
+    def _refusal(self, path: str, method: str, request_id: str) -> JSONResponse | None:
+        if method not in METHODS.get(path, (method,)):
+            body = as_error(BadRequestError(f"{path} does not take this method."), request_id)
+            return JSONResponse(body, status_code=405, headers={"Allow": ", ".join(METHODS[path])})
         if path.startswith(_CLOSED):
             return _not_found("This server does not offer that.", request_id)
         asked = path.removeprefix(_GRADIO).split("/")
@@ -87,18 +123,57 @@ class RequestGate:
             return _not_found("There is no endpoint of that name.", request_id)
         return None
 
-    def _bounded(self, receive: Receive) -> Receive:
-        count = 0
+    def _mistake(self, path: str, body: bytes, request_id: str) -> JSONResponse | None:
+        """Return the answer to a body that Gradio would fail at with a traceback, None for any other."""
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError):
+            # It may be no JSON by right; where it should be, Gradio says so.
+            return None
+        if _is_deep(fields):
+            raise BadRequestError("The JSON body is nested too deeply.")
+        if not isinstance(fields, dict):
+            return None
+        if path == _GRADIO + "queue/join" and _whole(fields.get("fn_index")) not in self.events | {None}:
+            return _not_found("There is no event of that number.", request_id)
+        if path.startswith(_CALL):
+            arguments = self.arguments.get(path.removeprefix(_CALL).strip("/"))
+            if arguments is None:
+                return _not_found("There is no endpoint of that name.", request_id)
+            needed = {name for name, optional in arguments.items() if not optional}
+            if needed - fields.keys() or fields.keys() - {*arguments, "oauth_token"}:
+                raise BadRequestError(f"Expected of the arguments {', '.join(arguments)} at least {', '.join(needed)}.")
+        return None
 
-        async def bounded() -> Message:
-            nonlocal count
-            message = await receive()
-            count += len(message.get("body", b""))
-            if count > self.most_bytes:
-                raise HTTPException(413, "The request is too large.")
-            return message
 
-        return bounded
+async def _small_body(request: Request) -> bytes:
+    error = FileTooLargeError("The request is larger than 64 kB.", hint=f"Send films to {UPLOAD_ROUTE} or /predict.")
+    return b"".join([chunk async for chunk in read_body(request, _BODY_BYTES, error)])
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replaying() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replaying
+
+
+def _whole(value: Any) -> Any:
+    # Pydantic takes these for whole numbers, and so must whoever looks before it does.
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEPTH):
+        nested = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (dict, list))]
+        level = [item for items in nested for item in items]
+    return bool(level)
 
 
 def _not_found(sentence: str, request_id: str) -> JSONResponse:

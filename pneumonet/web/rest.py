@@ -16,12 +16,14 @@ from pneumonet.errors import BadRequestError, ConfigError, InputError, InternalE
 from pneumonet.finding import DISCLAIMER
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.taxonomy import CLASS_NAMES
-from pneumonet.web.answers import NO_STORE, as_answer, as_error, error_response, refusals_logged, request_id_of
+from pneumonet.web.answers import NO_STORE, as_answer, error_response, refusals_logged, request_id_of
 from pneumonet.web.bodies import read_question
 from pneumonet.web.service import Service
 
 logger = logging.getLogger("pneumonet.rest")
 
+# What each path takes; the gate refuses the rest, which Gradio's mount would answer in a shape of its own.
+METHODS: Final = {"/predict": ("POST",), "/health": ("GET", "HEAD"), "/api": ("GET", "HEAD")}
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
 
 
@@ -126,12 +128,6 @@ def routes(service: Service) -> APIRouter:
     @router.post("/predict")
     async def predict(request: Request) -> Any:
         return await answer_errors(request, lambda: _predict(service, request, request_id_of(request)))
-
-    @router.api_route("/predict", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"])
-    async def no_predict(request: Request) -> JSONResponse:
-        error = BadRequestError(f"Expected POST /predict, got {request.method}.")
-        body = as_error(error, request_id_of(request))
-        return JSONResponse(body, status_code=405, headers={"Allow": "POST"})
 
     @router.api_route("/health", methods=["GET", "HEAD"])
     async def get_health() -> JSONResponse:

@@ -61,9 +61,7 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         app_kwargs={"openapi_url": None},
         **options,
     )
-    # A film as base64 is a third longer.
-    names = frozenset(str(fn.api_name) for fn in page.fns.values())
-    app.add_middleware(RequestGate, settings.root_path, settings.max_upload_bytes * 2, names)
+    app.add_middleware(RequestGate, settings.root_path, page)
     return app
 
 
@@ -104,6 +102,8 @@ def _set_up_logging() -> None:
     warnings.simplefilter("ignore")
     for name in ("pydicom", "PIL", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A page that is open holds a stream for as long; that a stop ends it is no error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -119,7 +119,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code, 1 where the port is taken or the model does not load."""
+    """Serve until SIGINT or SIGTERM; returns the exit code, 1 where it cannot start or the model does not load."""
+    try:
+        private_folder()
+    except OSError as error:
+        print(f"PneumoNet cannot make its folder in GRADIO_TEMP_DIR: {error.strerror}.", file=sys.stderr)
+        return 1
     try:
         listener = _listen(settings.host, settings.port)
     except (OSError, OverflowError) as error:

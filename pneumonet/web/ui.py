@@ -1,11 +1,9 @@
 """The page: what a visitor sees, and what each of its events does."""
 
-import asyncio
 import logging
 import time
 import traceback
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio.to_thread
@@ -21,57 +19,18 @@ from pneumonet.errors import (
 )
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.web import view
+from pneumonet.web.answers import refusals_logged
 from pneumonet.web.endpoints import add_endpoints
-from pneumonet.web.examples import Example, load_examples
+from pneumonet.web.examples import HELD_MINUTES, Example, HeldFilm, HeldFilms, load_examples
 from pneumonet.web.service import Service, new_request_id
 from pneumonet.web.uploads import take_file
 
 logger = logging.getLogger("pneumonet.page")
 
-_HELD_MINUTES: Final = 10
-# So many visitors' films may wait in memory together; beyond it the oldest goes.
-_HELD_BYTES: Final = 256_000_000
 # A preview is decoded outside the service's queue, so it has a bound of its own.
 _PREVIEWS_AT_ONCE: Final = 2
 # Uploads never reach the disk; this sweeps up what Gradio may leave there all the same.
 _SWEEP_EVERY_SECONDS, _SWEEP_AGE_SECONDS = 1, 5
-
-
-@dataclass(frozen=True)
-class HeldFilm:
-    """A film that waits to be analysed: the path that stood for its upload, its bytes, and an example's title."""
-
-    path: str
-    data: bytes
-    title: str = ""
-
-
-class HeldFilms:
-    """One film for each visitor, in memory only and for ten minutes at most. Used on the event loop alone."""
-
-    def __init__(self) -> None:
-        self._films: dict[str, tuple[HeldFilm, asyncio.TimerHandle]] = {}
-
-    def __len__(self) -> int:
-        return len(self._films)
-
-    def put(self, visitor: str, film: HeldFilm) -> None:
-        """Hold a film in place of the visitor's last one."""
-        self.drop(visitor)
-        timer = asyncio.get_running_loop().call_later(_HELD_MINUTES * 60, self.drop, visitor)
-        self._films[visitor] = film, timer
-        while len(self) > 1 and sum(len(held.data) for held, _ in self._films.values()) > _HELD_BYTES:
-            self.drop(next(iter(self._films)))
-
-    def get(self, visitor: str) -> HeldFilm | None:
-        """Return the visitor's film."""
-        return self._films[visitor][0] if visitor in self._films else None
-
-    def drop(self, visitor: str) -> None:
-        """Forget the visitor's film."""
-        if visitor in self._films:
-            _, timer = self._films.pop(visitor)
-            timer.cancel()
 
 
 class Page:
@@ -90,12 +49,18 @@ class Page:
 
     async def take(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
         """Take an upload, hold it, and show it."""
-        request_id = new_request_id()
+        request_id, visitor, film = new_request_id(), _visitor(request), None
+        shown, html = "", view.words("placeholder")
         try:
-            film = self._film(_visitor(request), path)
-            return await self._preview(film), view.words("placeholder"), *_buttons()
+            with refusals_logged(request_id, "page"):
+                film = self._film(visitor, path)
+                shown = await self._preview(film)
         except Exception as error:
-            return "", self._failure(error, request_id), *_buttons()
+            html = self._failure(error, request_id)
+        if self._is_stale(visitor, film):
+            return (gr.skip(),) * 4
+        # Whoever was quick to ask for the answer sees that instead.
+        return shown, *((gr.skip(),) * 3 if film and self.films.asked(visitor) else (html, *_buttons()))
 
     async def forget(self, request: gr.Request) -> tuple[Any, ...]:
         """Forget the visitor's film and its answer."""
@@ -118,26 +83,43 @@ class Page:
 
     async def try_example(self, index: int, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """Hold an example in place of the visitor's film, show it, and answer it."""
-        example, visitor = self.examples[index], _visitor(request)
-        film = HeldFilm(f"example:{index}", example.read(), example.title)
-        self.films.put(visitor, film)
-        yield None, await self._preview(film), view.words("working"), *_buttons(busy=True)
+        example, visitor, request_id, film = self.examples[index], _visitor(request), new_request_id(), None
+        try:
+            with refusals_logged(request_id, "page"):
+                film = HeldFilm(f"example:{index}", example.read(), example.title)
+                self.films.put(visitor, film)
+                shown = await self._preview(film)
+        except Exception as error:
+            yield None, "", self._failure(error, request_id), *_buttons()
+            return
+        if self._is_stale(visitor, film):
+            yield (gr.skip(),) * 5
+            return
+        yield None, shown, view.words("working"), *_buttons(busy=True)
         async for update in self._analyse(None, visitor, force=False):
-            yield None, gr.skip(), *update
+            # The box was emptied above: what lies there now is the visitor's next film.
+            yield gr.skip(), gr.skip(), *update
 
     async def _analyse(self, path: str | None, visitor: str, *, force: bool) -> AsyncIterator[tuple[Any, ...]]:
-        yield view.words("working"), *_buttons(busy=True)
-        request_id, film = new_request_id(), None
+        request_id = new_request_id()
         try:
-            film = self._film(visitor, path)
-            html, refused = await self._answer(film, force, request_id), False
+            with refusals_logged(request_id, "page"):
+                film = self._film(visitor, path)
         except Exception as error:
-            html, refused = self._failure(error, request_id), isinstance(error, AdmissionError)
-        if film is not None and self.films.get(visitor) is not film:
-            # The visitor has meanwhile taken the film away or chosen another: its answer must not stand beside that.
-            yield gr.skip(), *_buttons()
-        else:
-            yield html, *_buttons(refused=refused)
+            yield self._failure(error, request_id), *_buttons()
+            return
+        yield view.words("working"), *_buttons(busy=True)
+        with self.films.kept(visitor):
+            try:
+                html, refused = await self._answer(film, force, request_id), False
+            except Exception as error:
+                html, refused = self._failure(error, request_id), isinstance(error, AdmissionError)
+            stale = self._is_stale(visitor, film)
+        yield (gr.skip(),) * 3 if stale else (html, *_buttons(refused=refused))
+
+    def _is_stale(self, visitor: str, film: HeldFilm | None) -> bool:
+        # The visitor has meanwhile taken the film away or chosen another: nothing of it may stand beside that.
+        return film is not None and self.films.get(visitor) is not film
 
     def _film(self, visitor: str, path: str | None) -> HeldFilm:
         held = self.films.get(visitor)
@@ -147,6 +129,7 @@ class Page:
             return held
         # Uploading and pressing the button may come at once; one of them takes the file, the other finds it held.
         if held is None or held.path != path:
+            self.films.drop(visitor)
             held = HeldFilm(path, _taken(path))
             self.films.put(visitor, held)
         return held
@@ -170,8 +153,6 @@ class Page:
             place = "".join(traceback.format_tb(error.__traceback__))
             logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
             error = InternalError("Something went wrong on our side.")
-        # The service logs what reaches it; this line is for what does not.
-        logger.info("request=%s code=%s", request_id, error.code)
         return view.failure(error, request_id)
 
 
@@ -200,7 +181,7 @@ def build_page(service: Service) -> gr.Blocks:
             with gr.Column(elem_id="result-column", min_width=300):
                 result = gr.HTML(view.words("placeholder"), elem_id="result", apply_default_css=False)
                 anyway = gr.Button("Answer anyway", elem_id="answer-anyway", visible=False)
-                gr.HTML(view.words("notes", held_minutes=_HELD_MINUTES), elem_id="notes", apply_default_css=False)
+                gr.HTML(view.words("notes", held_minutes=HELD_MINUTES), elem_id="notes", apply_default_css=False)
             with gr.Column(elem_id="examples-column", min_width=300):
                 buttons = _example_buttons(page.examples)
         _wire(page, file, preview, result, analyse, anyway, buttons)
@@ -225,6 +206,8 @@ def _wire(
 ) -> None:
     # Nothing here is an API: the two public endpoints are, and the service has the one queue.
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    # The next film may be asked about while the last one's answer is still on its way: a stale run shows nothing.
+    options["trigger_mode"] = "multiple"
     shown = [preview, result, analyse, anyway]
     file.upload(page.take, file, shown, **(options | {"concurrency_limit": _PREVIEWS_AT_ONCE}))
     file.clear(page.forget, None, shown, **options)
@@ -239,7 +222,7 @@ def page_options() -> dict[str, Any]:
     thumbnails = [(index, example.thumbnail()) for index, example in enumerate(load_examples())]
     css = (view.PAGE_FOLDER / "page.css").read_text(encoding="utf-8") + view.example_styles(thumbnails)
     script = (view.PAGE_FOLDER / "page.js").read_text(encoding="utf-8")
-    return {"theme": _theme(), "head": f"<style>{css}</style><script>{script}</script>", "footer_links": []}
+    return {"theme": _theme(), "head": f"<style>{css}</style><script>{script}</script>", "footer_links": ["api"]}
 
 
 def _theme() -> gr.themes.Base:

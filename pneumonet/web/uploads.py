@@ -118,7 +118,12 @@ def add_file_routes(app: FastAPI, limit: int) -> None:
         try:
             with refusals_logged(request_id_of(request), "upload"):
                 form = await read_form(request, limit)
-                files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
+                sent = form.getlist("files")
+                files = [file for file in sent if isinstance(file, UploadFile)]
+                if not sent:
+                    raise NoFileError("The form has no field `files`.")
+                if len(files) < len(sent):
+                    raise BadRequestError("Expected the field `files` to be a file, got text.")
                 films = [(await file.read(), file.filename) for file in files]
                 if any(len(data) > limit for data, _ in films):
                     raise too_large(limit)

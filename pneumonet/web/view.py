@@ -28,6 +28,8 @@ _PREVIEW_SIDE: Final = 480
 
 PAGE_FOLDER: Final = Path(__file__).parent / "page"
 
+_ADMISSION_HINT: Final = 'Choose one frontal chest X-ray, or press "Answer anyway" if you know better.'
+
 # Each level has a shape and a word of its own, so that colour is never the only sign.
 _RISK_KEYS: Final[dict[Risk, str]] = {
     Risk.HIGH: "high",
@@ -80,9 +82,9 @@ def preview(film: Radiograph, title: str = "") -> str:
 
 def failure(error: PneumoNetError, request_id: str) -> str:
     """Return the result panel for an error: what was found, why, and what to do."""
-    message, reasons, heading = error.message, "", "No answer"
+    message, reasons, heading, hint = error.message, "", "No answer", error.hint
     if isinstance(error, AdmissionError):
-        heading = "Not answered"
+        heading, hint = "Not answered", _ADMISSION_HINT
         sentences = [reason.message for reason in error.reasons]
         message = message.removesuffix(" ".join(sentences)).rstrip()
         reasons = _items(sentences, "pn-reasons")
@@ -90,7 +92,7 @@ def failure(error: PneumoNetError, request_id: str) -> str:
         f'<section class="pn-panel pn-failure" data-key="{escape(request_id)}" data-arrival="" '
         'aria-labelledby="result-heading">'
         f'<div role="alert"><h2 id="result-heading" tabindex="-1">{heading}</h2><p>{escape(message)}</p>{reasons}'
-        f"<p>{escape(error.hint)}</p></div>"
+        f"<p>{escape(hint)}</p></div>"
         f'<p class="pn-meta">Code <code>{escape(error.code)}</code>, request <code>{escape(request_id)}</code></p>'
         "</section>"
     )
@@ -154,11 +156,14 @@ def _meters(probabilities: dict[str, float]) -> str:
 def _could_also_be(finding: Finding, coverage: float) -> str:
     others = [DISPLAY_NAMES[name] for name in finding.prediction_set if name != finding.label]
     named = " or ".join(others) if others else "nothing else"
+    could_be = f'<p class="pn-set">Could also be: <strong>{escape(named)}</strong>, at {coverage:.0%} coverage.</p>'
+    if not finding.admission.accepted:
+        # No calibration was ever measured on such pictures.
+        return could_be
     return (
-        f'<p class="pn-set">Could also be: <strong>{escape(named)}</strong>, at {coverage:.0%} coverage.</p>'
-        '<p class="pn-explanation">The percentages are calibrated: they say how often such answers were right on films '
-        "held back from training, not how ill a child is. At this coverage, the named classes held the right one "
-        f"for {coverage:.0%} of such films.</p>"
+        f'{could_be}<p class="pn-explanation">The percentages are calibrated: they say how often such answers were '
+        "right on films held back from training, not how ill a child is. At this coverage, the answer and the classes "
+        f"named here held the right one for {coverage:.0%} of such films.</p>"
     )
 
 
@@ -232,7 +237,7 @@ def _select(element_id: str, label: str, options: dict[str, str], chosen: str) -
 
 def _range(element_id: str, label: str, value: int) -> str:
     return (
-        f'<label for="{element_id}">{label} <output for="{element_id}">{value}%</output></label>'
+        f'<label for="{element_id}">{label} <output for="{element_id}" aria-live="off">{value}%</output></label>'
         f'<input id="{element_id}" type="range" min="0" max="100" step="5" value="{value}" autocomplete="off">'
     )
 
@@ -268,4 +273,5 @@ def _provenance(finding: Finding, request_id: str, duration_ms: float) -> str:
 
 def answer_json(finding: Finding, request_id: str, duration_ms: float) -> dict[str, Any]:
     """Return the JSON object that the page's copy button gives: the REST answer without its picture."""
-    return {**finding.to_dict(), "request_id": request_id, "duration_ms": round(duration_ms, 1)}
+    own = {"timings": finding.timings, "request_id": request_id, "duration_ms": round(duration_ms, 1)}
+    return {**finding.to_dict(), **own}

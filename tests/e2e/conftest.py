@@ -74,9 +74,9 @@ def _in_colour() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def held_films() -> ui.HeldFilms:
+def held_films() -> examples.HeldFilms:
     """The films that the site's visitors have chosen."""
-    return ui.HeldFilms()
+    return examples.HeldFilms()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def site(
     tiny_snapshot: Path,
     tiny_model: PneumoNet,
     films: Path,
-    held_films: ui.HeldFilms,
+    held_films: examples.HeldFilms,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
     """The whole app, with two examples of its own."""

@@ -1,6 +1,7 @@
 """The page for everyone: the viewer, by keyboard, on a phone, in the dark, and to copy from."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def test_the_copied_json_is_what_post_answers(visit: Visit, site: Running, films
     page.wait_for_selector("[data-copy]:has-text('Copied')")
     copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
     posted = site.post((films / "film.jpg").read_bytes()).json()
-    own = {"request_id", "duration_ms"}
-    assert own < set(copied)
+    own = {"timings", "request_id", "duration_ms"}
+    assert set(copied) == set(posted) - {"gradcam_image"}
     for name in set(copied) - own:
         assert copied[name] == posted[name]
 
@@ -110,6 +111,13 @@ def _tab_to(page: Any, selector: str) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError(f"{selector} is out of the keyboard's reach")
+
+
+def test_the_footer_tells_of_the_two_endpoints(visit: Visit) -> None:
+    page = visit()
+    page.click("footer .show-api")
+    page.wait_for_selector("text=API endpoints")
+    assert set(re.findall(r"API name: (\S+)", page.inner_text("body"))) == {"/predict", "/explain"}
 
 
 _CONTRASTS = """() => {

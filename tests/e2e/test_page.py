@@ -1,19 +1,22 @@
 """The page as a visitor meets it: films in, answers and refusals out, and nothing left behind."""
 
+import asyncio
 import base64
 import gc
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
+from pneumonet.web.examples import HeldFilms
 from pneumonet.web.tidying import private_folder
-from pneumonet.web.ui import HeldFilms
 from tests.e2e.conftest import HOSTILE_TITLE, Visit, analyse, answer, choose, expected
 from tests.web.conftest import Running, serving, wait_until
+from tests.web.test_bad_input import FILMS as BAD_FILMS
 
 pytestmark = pytest.mark.browser
 
@@ -38,6 +41,51 @@ def test_a_file_that_is_no_picture_is_told_in_words(visit: Visit, films: Path) -
     assert "unsupported_format" in analyse(page)
 
 
+@pytest.mark.parametrize("name", ["empty.png", "cut.jpg", "cut.dcm", "no-pixels.dcm", "huge.png"])
+def test_a_film_that_cannot_be_read_is_told_in_sentences(visit: Visit, tmp_path: Path, name: str) -> None:
+    code, _, make = BAD_FILMS[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    page = visit()
+    choose(page, path)
+    for shown in (page.inner_text("#result"), analyse(page)):
+        assert f"Code {code}, request" in shown
+    message, hint = page.locator("#result [role=alert] > p").all_inner_texts()
+    assert message.endswith(".")
+    assert hint.endswith(".")
+
+
+def test_the_next_film_is_answered_while_the_last_is_still_on_its_way(
+    visit: Visit, site: Running, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, let_go, answer_film = threading.Event(), threading.Event(), site.service.answer
+
+    async def slow_at_first(data: bytes, **options: Any) -> Any:
+        if data == (films / "film.jpg").read_bytes():
+            asked.set()
+            while not let_go.is_set():
+                await asyncio.sleep(0.02)
+        return await answer_film(data, **options)
+
+    words = expected(site, films / "other.png")
+    page = visit()
+    choose(page, films / "film.jpg")
+    try:
+        monkeypatch.setattr(site.service, "answer", slow_at_first)
+        page.click("#analyse")
+        page.wait_for_selector("#result .pn-working")
+        assert asked.wait(10)
+        page.click("#film-file button[aria-label=Clear]")
+        page.wait_for_selector("#result .pn-empty")
+        shown = analyse(page, films / "other.png")
+    finally:
+        let_go.set()
+    assert words[1] in shown
+    page.wait_for_timeout(1500)
+    assert page.inner_text("#result") == shown
+    assert page.is_enabled("#analyse")
+
+
 def test_analyse_with_nothing_asks_for_a_film(visit: Visit, films: Path) -> None:
     page = visit()
     assert "No film has been chosen" in analyse(page)
@@ -58,6 +106,14 @@ def test_a_file_over_the_limit_is_not_sent(visit: Visit, films: Path) -> None:
     assert uploads == []
     choose(page, films / "film.jpg")
     assert not page.is_visible("#too-large")
+    for button in ("#analyse", "#example-1"):
+        page.click("#film-file button[aria-label=Clear]")
+        page.set_input_files("#film-file input[type=file]", films / "large.png")
+        page.wait_for_selector("#too-large:visible")
+        page.click(button)
+        page.wait_for_selector("#too-large", state="hidden")
+        page.wait_for_selector("#result [data-key]:not([data-key=working])")
+        choose(page, films / "film.jpg")
 
 
 def test_two_visitors_each_see_their_own(visit: Visit, site: Running, films: Path) -> None:
@@ -128,6 +184,22 @@ def test_a_film_can_be_pasted_or_dropped_anywhere(
     page.wait_for_selector("#result .pn-empty")
     page.wait_for_selector("#preview :text('PNG')")
     assert expected(site, films / "other.png")[1] in analyse(page)
+
+
+@pytest.mark.parametrize("target", ["body", "#film-file button"])
+@pytest.mark.parametrize("event", [_PASTE, _DROP], ids=["paste", "drop"])
+def test_of_several_films_the_first_is_taken_and_said_to_be(
+    visit: Visit, site: Running, films: Path, event: str, target: str
+) -> None:
+    page = visit()
+    second = 'data.items.add(new File(["words"], "second.png"));'
+    script = event.replace("document.body", f"document.querySelector('{target}')")
+    script = script.replace('{ type: "image/png" }));', '{ type: "image/png" }));' + second)
+    page.evaluate(script, base64.b64encode((films / "other.png").read_bytes()).decode())
+    page.wait_for_selector("#preview :text('PNG')")
+    assert page.inner_text("#one-film") == "One film at a time; the first was taken."
+    assert expected(site, films / "other.png")[1] in analyse(page)
+    assert not page.is_visible("#one-film")
 
 
 def test_an_upload_that_is_never_analysed_leaves_the_disk(visit: Visit, films: Path) -> None:

@@ -30,16 +30,16 @@ class Client:
         )  # fmt: skip
 
     def call(self, function: str, *arguments: object, **keywords: object) -> dict[str, Any]:
-        """Call `open_snapshot`, `publish` or `publish_member`; paths go as text."""
+        """Call `open_snapshot`, `publish` or `publish_member`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {"function": function, "arguments": arguments, "keywords": keywords}
-        self._process.stdin.write(json.dumps(request, default=str) + "\n")
+        self._process.stdin.write(json.dumps(request, default=_packed) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def open(self, model: str, revision: str | None = None, **keywords: object) -> dict[str, Any]:
+    def open(self, model: str | Path, revision: str | None = None, **keywords: object) -> dict[str, Any]:
         return self.call("open_snapshot", model, revision, **keywords)
 
     def close(self) -> None:
@@ -48,21 +48,26 @@ class Client:
         self._process.wait(10)
 
 
+def _packed(path: object) -> dict[str, str]:
+    return {"path": str(path)}
+
+
+def _unpacked(data: dict[str, Any]) -> object:
+    return Path(data["path"]) if set(data) == {"path"} else data
+
+
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from pneumonet import hub
     from pneumonet.errors import PneumoNetError
 
-    arguments, keywords = request["arguments"], request["keywords"]
-    if "cache_dir" in keywords:
-        keywords["cache_dir"] = Path(keywords["cache_dir"])
-    if request["function"].startswith("publish"):
-        arguments[0] = Path(arguments[0])
     started = time.monotonic()
     try:
-        result = getattr(hub, request["function"])(*arguments, **keywords)
+        result = getattr(hub, request["function"])(*request["arguments"], **request["keywords"])
     except PneumoNetError as error:
         answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
         answer["cause"] = type(error.__cause__).__name__
+    except Exception as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
     else:
         answer = {"result": result} if isinstance(result, str) else dict(vars(result), config=result.config.fingerprint)
     return {**answer, "seconds": time.monotonic() - started, "torch": "torch" in sys.modules}
@@ -76,7 +81,7 @@ def main() -> None:
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.DEBUG)
     for line in sys.stdin:
-        answer = _answer(json.loads(line))
+        answer = _answer(json.loads(line, object_hook=_unpacked))
         print(json.dumps({**answer, "log": list(lines)}, default=str), flush=True)
         lines.clear()
 

@@ -19,6 +19,10 @@ from tests.hub.server import Files
 REPO = "org/pneumonet"
 WEIGHTS = "convnext_tiny/model.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16472\n"
+NEEDED = {
+    "config.json", "README.md", "metrics.json", "admission.safetensors", "convnext_tiny/config.json",
+    "convnext_tiny/model.safetensors", "efficientnetv2_s/config.json", "efficientnetv2_s/model.safetensors",
+}  # fmt: skip
 MEMBERS = (
     MemberConfig("convnext_tiny", "ConvNeXt-Tiny", "convnext_tiny", 0.4, 1.0, "stages.3"),
     MemberConfig("efficientnetv2_s", "EfficientNetV2-S", "tf_efficientnetv2_s", 0.6, 1.0, "blocks.5"),
@@ -65,7 +69,7 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         held_back_fold=0,
         input_config=InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         members=MEMBERS,
-        admission=AdmissionConfig(64, 3.0, 0.02, 0.1, "admission.safetensors", {"convnext_tiny": 1.0}),
+        admission=AdmissionConfig(64, 3.0, 0.02, 0.02, 0.1, "admission.safetensors", {"convnext_tiny": 1.0}),
         prediction_set=PredictionSetConfig(0.9, 0.2),
     )
 

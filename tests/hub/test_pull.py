@@ -1,4 +1,4 @@
-"""Snapshots from a folder, from the Hub, and from the cache when the Hub cannot be used."""
+"""Snapshots from the Hub, and from the cache when the Hub cannot be used."""
 
 import json
 import pickle
@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.hub.client import Client
-from tests.hub.repos import REPO, WEIGHTS, files_of, pulled_files, write_snapshot
+from tests.hub.repos import NEEDED, POINTER, REPO, WEIGHTS, files_of, pulled_files, write_snapshot
 from tests.hub.server import Files, LocalHub
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16472\n"
-NEEDED = {
-    "config.json", "README.md", "metrics.json", "admission.safetensors", "convnext_tiny/config.json",
-    "convnext_tiny/model.safetensors", "efficientnetv2_s/config.json", "efficientnetv2_s/model.safetensors",
-}  # fmt: skip
 MISSING_COMMIT = "0123456789" * 4
 
 
@@ -300,32 +295,3 @@ def test_copied_cache_without_refs_starts_offline_by_full_commit_id_alone(
         assert "HF_HUB_OFFLINE is set" in missed["message"]
         assert "full 40-character ids" in missed["hint"]
         assert commit in missed["hint"]
-
-
-def test_local_folder(client: Client, folder: Path, hub: LocalHub) -> None:
-    answer = client.open(str(folder))
-    own = f"local-{answer['config']}"
-    assert (answer["path"], answer["repo_id"], answer["revision"]) == (str(folder), None, own)
-    assert client.open(str(folder), own)["revision"] == own
-    assert client.open(str(folder), "v1.0.0")["revision"] == own
-    assert client.open(str(folder), "main")["error"] == "ConfigError"
-    (folder / WEIGHTS).write_bytes(POINTER)
-    damaged = client.open(str(folder))
-    assert (damaged["error"], WEIGHTS in damaged["message"]) == ("SnapshotError", True)
-    assert hub.requests == []
-
-
-@pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "a/b/c", "C:\\models\\x"])
-def test_missing_folder(client: Client, model: str) -> None:
-    answer = client.open(model)
-    assert answer["error"] == "SnapshotError"
-    assert answer["hint"]
-
-
-@pytest.mark.parametrize(
-    ("model", "revision"),
-    [("model_kard", None), ("org/na--me", None), ("org/", None), ("org/name", "../../x"), ("org/name", "a b")],
-)
-def test_what_cannot_mean_anything(client: Client, hub: LocalHub, model: str, revision: str | None) -> None:
-    assert client.open(model, revision)["error"] == "ConfigError"
-    assert hub.requests == []

@@ -59,35 +59,69 @@ def saved(picture: Image.Image | NDArray[Any], file_format: str, **options: Any)
 def png_header(width: int, height: int, body: bytes = b"") -> bytes:
     """Return a one-bit PNG of any declared size and hardly any data."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return _png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), body)
 
 
-def tiff_by_hand(values: NDArray[Any], photometric: int = 1) -> bytes:
-    """Write one uncompressed grey page in the byte order and type of the array, as Pillow cannot."""
+def png_of_16_bits(stored: NDArray[np.uint16], *, interlaced: bool = False) -> bytes:
+    """Write (H, W, channels) as a PNG of 16 bits a channel, as neither Pillow nor OpenCV can for grey with alpha."""
+    height, width, channels = stored.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = [row for part in (_adam7(stored) if interlaced else [stored]) for row in part]
+    body = zlib.compress(b"".join(_filtered(row) for row in rows))
+    return _png(struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, int(interlaced)), body)
+
+
+def _adam7(stored: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return PNG's seven passes, without empty ones."""
+    steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    return [part for y, x, down, right in steps if (part := stored[y::down, x::right]).size]
+
+
+def _filtered(row: NDArray[np.uint16]) -> bytes:
+    """Return a row with PNG's filter "sub": each byte less the same byte of the pixel before."""
+    pixels = row.astype(">u2").view(np.uint8).reshape(len(row), -1)
+    return b"\1" + np.diff(pixels, axis=0, prepend=np.zeros_like(pixels[:1])).tobytes()
+
+
+def _png(header: bytes, body: bytes) -> bytes:
+    chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def tiff_by_hand(values: NDArray[Any], photometric: int = 1, alpha: int | None = None) -> bytes:
+    """Write one uncompressed page in the byte order and type of the array, as Pillow cannot.
+
+    Args:
+        values: (H, W), or (H, W, channels) with three or more.
+        photometric: What the values mean: 0 and 1 for grey, 2 for RGB.
+        alpha: What ExtraSamples says of a fourth channel: 0 no alpha, 1 premultiplied, 2 not.
+    """
     order = ">" if values.dtype.byteorder == ">" else "<"
     raw, kind = values.tobytes(), {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    bits, channels = values.dtype.itemsize * 8, values.shape[2] if values.ndim == 3 else 1
+    depths = struct.pack(f"{order}{channels}H", *[bits] * channels) if channels > 1 else b""
     entries = [
         (256, 4, values.shape[1]),
         (257, 4, values.shape[0]),
-        (258, 3, values.dtype.itemsize * 8),
+        (258, 3, 8 + len(raw) if depths else bits),
         (259, 3, 1),
         (262, 3, photometric),
         (273, 4, 8),
-        (277, 3, 1),
+        (277, 3, channels),
         (278, 4, values.shape[0]),
         (279, 4, len(raw)),
+        *([(338, 3, alpha)] if alpha is not None else []),
         (339, 3, kind),
     ]
     directory = struct.pack(order + "H", len(entries))
     for tag, code, value in entries:
-        packed = struct.pack(order + "HH", value, 0) if code == 3 else struct.pack(order + "I", value)
-        directory += struct.pack(order + "HHI", tag, code, 1) + packed
-    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(raw))
-    return start + raw + directory + struct.pack(order + "I", 0)
+        many = tag == 258 and depths
+        packed = struct.pack(order + "HH", value, 0) if code == 3 and not many else struct.pack(order + "I", value)
+        directory += struct.pack(order + "HHI", tag, code, channels if many else 1) + packed
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(raw) + len(depths))
+    return start + raw + depths + directory + struct.pack(order + "I", 0)
 
 
 def dataset(stored: NDArray[Any] | None = None, *, bits: int = 12, **tags: Any) -> Dataset:
@@ -120,6 +154,17 @@ def dataset(stored: NDArray[Any] | None = None, *, bits: int = 12, **tags: Any) 
         else:
             setattr(made, keyword, value)
     return made
+
+
+def film_of_floats(values: NDArray[np.floating[Any]], **tags: Any) -> bytes:
+    """Build and write a film of Float Pixel Data or, for float64, of Double Float Pixel Data."""
+    made = dataset(**tags)
+    del made.PixelData, made.PixelRepresentation, made.BitsStored, made.HighBit
+    made.Rows, made.Columns = values.shape
+    made.BitsAllocated = values.dtype.itemsize * 8
+    keyword, vr = ("FloatPixelData", "OF") if values.dtype.itemsize == 4 else ("DoubleFloatPixelData", "OD")
+    made.add_new(keyword, vr, values.tobytes())
+    return written(made)
 
 
 def written(made: Dataset, syntax: str = ExplicitVRLittleEndian, *, bare: bool = False) -> bytes:

@@ -36,6 +36,7 @@ from tests.reading.films import (
     compressed,
     dataset,
     film,
+    film_of_floats,
     noise,
     phantom,
     phantom_12_bit,
@@ -96,19 +97,73 @@ class TestPlainFilm:
 
     @pytest.mark.parametrize("kind", ["f4", "f8"])
     def test_float_pixels(self, kind):
-        made = dataset()
-        del made.PixelData, made.PixelRepresentation, made.BitsStored, made.HighBit
         values = (phantom() / 10.0 - 3).astype(kind)
-        made.BitsAllocated = values.dtype.itemsize * 8
-        keyword, vr = ("FloatPixelData", "OF") if kind == "f4" else ("DoubleFloatPixelData", "OD")
-        made.add_new(keyword, vr, values.tobytes())
-        assert_tones(tones(written(made)), phantom() / 255, 1e-5)
+        assert_tones(tones(film_of_floats(values)), phantom() / 255, 1e-5)
 
     @pytest.mark.parametrize(
         "missing", ["SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "BitsStored"]
     )
     def test_what_careless_writers_leave_out(self, missing):
         assert_tones(tones(film(**{missing: None})), OWN_RANGE)
+
+
+class TestFloatsThatAreNoNumbers:
+    values = (phantom() / 10.0 - 3).astype(np.float32)
+    gaps = (np.array([5, 20, 40]), np.array([7, 30, 90]))
+    broken = values.copy()
+    broken[gaps] = np.nan, np.inf, -np.inf
+    windows = (
+        {},
+        {"WindowCenter": 10, "WindowWidth": 40},
+        {"WindowCenter": 10, "WindowWidth": 40, "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": 10, "WindowWidth": 40, "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": 10, "WindowWidth": -1},
+        {"VOILUTSequence": table(np.arange(30), first=-3)},
+    )
+    named = pytest.mark.parametrize(
+        "tags", windows, ids=["no window", "linear", "exact", "sigmoid", "odd window", "table"]
+    )
+
+    @named
+    @pytest.mark.parametrize("kind", ["f4", "f8"])
+    def test_they_take_the_smallest_number(self, tags, kind):
+        radiograph = read_radiograph(film_of_floats(self.broken.astype(kind), **tags))
+        whole = self.values.copy()
+        whole[self.gaps] = self.values.min()
+        expected = read_radiograph(film_of_floats(whole.astype(kind), **tags))
+        np.testing.assert_array_equal(radiograph.pixels, expected.pixels)
+        told = "Some of the file's pixels are not numbers; they were shown as its darkest tone."
+        assert radiograph.warnings == (told, *expected.warnings)
+
+    def test_as_written_out(self):
+        pixels = tones(film_of_floats(self.broken, WindowCenter=10, WindowWidth=40, VOILUTFunction="LINEAR_EXACT"))
+        values = self.values.astype(float)
+        values[self.gaps] = -3
+        assert_tones(pixels, np.clip((values - 10) / 40 + 0.5, 0, 1))
+
+    @pytest.mark.parametrize(
+        "tags",
+        [*windows[:5], {"RescaleSlope": -2, "RescaleIntercept": 5, "WindowCenter": -10, "WindowWidth": 80}],
+        ids=["no window", "linear", "exact", "sigmoid", "odd window", "negative slope"],
+    )
+    def test_they_are_dark_in_monochrome1_too(self, tags):
+        pixels = tones(film_of_floats(self.broken, PhotometricInterpretation="MONOCHROME1", **tags))
+        assert pixels[self.gaps].tolist() == [pixels.min()] * 3
+
+    @named
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_no_number_at_all(self, tags, value):
+        with pytest.raises(UnreadableImageError, match="not numbers"):
+            read_radiograph(film_of_floats(np.full((4, 5), value, np.float32), **tags))
+
+    @named
+    def test_the_largest_numbers_there_are(self, tags):
+        values = np.array([[-1.7e308, 0, 1.7e308]])
+        pixels = tones(film_of_floats(values, **tags))
+        assert np.isfinite(pixels).all()
+        assert (np.diff(pixels) >= 0).all()
+        if "VOILUTSequence" not in tags:
+            assert_tones(pixels[:, ::2], np.array([[0.0, 1.0]]))
 
 
 class TestPolarity:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from pneumonet.errors import (
+    BadRequestError,
     EmptyFileError,
     FileTooLargeError,
     FrameNotFoundError,
@@ -19,8 +20,18 @@ from pneumonet.errors import (
     UnreadableImageError,
     UnsupportedFormatError,
 )
+from pneumonet.radiograph import Radiograph
 from pneumonet.reading import ReadingLimits, read_radiograph
-from tests.reading.films import film, noise, phantom, png_header, saved, tiff_by_hand
+from tests.reading.films import (
+    film,
+    noise,
+    phantom,
+    phantom_12_bit,
+    png_header,
+    png_of_16_bits,
+    saved,
+    tiff_by_hand,
+)
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 HALF_A_LEVEL = 0.5 / 255
@@ -31,6 +42,21 @@ def assert_film(radiograph, expected, tolerance=1e-6):
     assert radiograph.pixels.dtype == np.float32
     assert radiograph.pixels.shape == expected.shape
     np.testing.assert_allclose(radiograph.pixels, expected, rtol=0, atol=tolerance)
+
+
+def written_by_opencv(stored, extension, options=()):
+    blue_first = stored[..., [2, 1, 0, 3][: stored.shape[2]]]
+    return cv2.imencode(extension, blue_first, options)[1].tobytes()
+
+
+# What writes (H, W, channels) at 16 bits a channel; OpenCV knows no grey with alpha.
+WRITERS = {
+    "PNG": png_of_16_bits,
+    "interlaced PNG": lambda stored: png_of_16_bits(stored, interlaced=True),
+    "PNG by OpenCV": lambda stored: written_by_opencv(stored, ".png"),
+    "TIFF": lambda stored: written_by_opencv(stored, ".tiff", [259, 1]),
+    "LZW in TIFF": lambda stored: written_by_opencv(stored, ".tiff", [259, 5]),
+}
 
 
 class TestEightBits:
@@ -146,17 +172,66 @@ class TestColour:
 
     @pytest.mark.parametrize("top", [255, 4095, 32767, 65535])
     @pytest.mark.parametrize(
-        ("extension", "options"), [(".png", []), (".tiff", [259, 1]), (".tiff", [259, 5])], ids=str
+        ("channels", "writer"),
+        [(2, "PNG"), (2, "interlaced PNG"), *[(count, writer) for count in (3, 4) for writer in WRITERS]],
     )
-    def test_16_bits_a_channel(self, extension, options, top):
-        """I1 in colour: Pillow keeps the upper bytes alone, which leaves little of 12 bits."""
-        rgb = np.random.default_rng(1).integers(0, 256, (20, 30, 3)) / 255
+    def test_16_bits_a_channel(self, channels, writer, top):
+        """I1 in colour and with alpha: Pillow keeps the upper bytes alone, which leaves little of 12 bits."""
+        rgb = np.random.default_rng(1).integers(0, 256, (20, 30, 3 if channels > 2 else 1)) / 255
         rgb[0, 0] = 1
-        stored = (rgb * top).round().astype(np.uint16)
-        data = cv2.imencode(extension, stored[..., ::-1], options)[1].tobytes()
-        radiograph = read_radiograph(data)
-        assert_film(radiograph, rgb @ [0.299, 0.587, 0.114], 1.5 / 255)
-        assert radiograph.colourfulness == pytest.approx(np.ptp(rgb, axis=-1).mean(), abs=0.005)
+        alpha, stored = np.full((20, 30, 1), 65535), (rgb * top).round()
+        if channels in (2, 4):
+            alpha[5:9], alpha[9:12], alpha[:, :4] = 32768, 13107, 0
+            rgb[0, 5] = 1
+            stored = np.concatenate([(rgb * top).round(), alpha], axis=-1)
+            stored[:, :4, :-1] = 65535  # what is hidden says nothing about the depth
+        radiograph = read_radiograph(WRITERS[writer](stored.astype(np.uint16)))
+        shown = rgb * alpha / 65535
+        luma = shown @ [0.299, 0.587, 0.114] if channels > 2 else shown[..., 0]
+        assert_film(radiograph, luma, 1.5 / 255)
+        assert radiograph.colourfulness == pytest.approx(np.ptp(shown, axis=-1).mean(), abs=0.005)
+
+    @pytest.mark.parametrize("top", [255, 1023, 4095, 65535])
+    def test_16_bits_with_alpha_read_as_those_without(self, top):
+        grey = (phantom_12_bit() / 4095.0 * top).round().astype(np.uint16)[..., None]
+        opaque = np.full_like(grey, 65535)
+        rgb = np.repeat(grey, 3, axis=-1)
+        for plain in (grey, rgb):
+            expected = read_radiograph(png_of_16_bits(plain))
+            actual = read_radiograph(png_of_16_bits(np.concatenate([plain, opaque], axis=-1)))
+            np.testing.assert_array_equal(actual.pixels, expected.pixels)
+            assert actual.colourfulness == expected.colourfulness == 0
+
+    def test_a_flat_image_with_alpha_takes_its_own_range(self):
+        values = 30000 + phantom().astype(np.uint16)
+        data = png_of_16_bits(np.stack([values, np.full_like(values, 65535)], axis=-1))
+        assert_film(read_radiograph(data), phantom() / 255)
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_a_widened_8_bit_film_is_exact_even_when_dark(self, channels):
+        dark = phantom() // 3
+        stored = np.repeat(dark[..., None].astype(np.uint16) * 257, channels, axis=-1)
+        shown = dark / 255
+        if channels in (2, 4):
+            stored[..., -1] = 65535
+            stored[10:20, :, -1], shown[10:20] = 32768, shown[10:20] * 32768 / 65535
+        assert_film(read_radiograph(png_of_16_bits(stored)), shown, 1e-6 if channels < 4 else HALF_A_LEVEL + 1e-4)
+
+    def test_clear_all_over(self):
+        for channels in (2, 4):
+            stored = np.full((5, 6, channels), 3000, np.uint16)
+            stored[..., -1] = 0
+            assert_film(read_radiograph(png_of_16_bits(stored)), np.zeros((5, 6)))
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("named", [0, 1, 2], ids=["no alpha", "premultiplied", "plain"])
+    def test_16_bits_a_channel_in_a_tiff_that_names_its_alpha(self, named, order):
+        alpha = np.where(np.arange(100) < 20, 0, np.where(np.arange(100) < 40, 32768, 65535))
+        shown = phantom_12_bit() / 4095 * (alpha / 65535 if named else 1)
+        colour = (shown * 4095 if named == 1 else phantom_12_bit()).round()
+        stored = np.stack([colour, colour, colour, np.broadcast_to(alpha, colour.shape)], axis=-1)
+        data = tiff_by_hand(stored.astype(order + "u2"), 2, alpha=named)
+        assert_film(read_radiograph(data), shown, 1 / 4095)
 
     def test_grey_saved_as_colour_is_the_grey_film(self):
         radiograph = read_radiograph(saved(np.repeat(phantom()[..., None], 3, axis=-1), "PNG"))
@@ -359,6 +434,32 @@ class TestRefusals:
     def test_nothing(self, source):
         with pytest.raises(NoFileError):
             read_radiograph(source)
+
+    @pytest.mark.parametrize(
+        "source",
+        [np.zeros((4, 4), np.uint8), io.BytesIO(b"\x89PNG"), [b"\x89PNG"], 7, 0, False, [], {}, ("a", "b")],
+        ids=lambda source: f"{type(source).__name__} of {np.size(source)}",
+    )
+    def test_what_is_neither_bytes_nor_a_path(self, source):
+        with pytest.raises(BadRequestError, match=rf"{type(source).__name__}\b.*bytes.*str.*Path"):
+            read_radiograph(source)
+
+    @pytest.mark.parametrize("frame", [True, False, "0", 1.0, [0]], ids=repr)
+    @pytest.mark.parametrize("data", [saved(phantom(), "PNG"), film()], ids=["PNG", "DICOM"])
+    def test_a_frame_that_is_no_whole_number(self, data, frame):
+        with pytest.raises(BadRequestError, match=rf"{type(frame).__name__}\b.*int"):
+            read_radiograph(data, frame=frame)
+
+    def test_bytes_of_every_kind(self):
+        data = saved(phantom(), "PNG")
+        for source in (bytearray(data), memoryview(data)):
+            assert_film(read_radiograph(source), phantom() / 255)
+
+    def test_pixels_that_are_no_numbers_never_get_out(self, monkeypatch):
+        broken = Radiograph(pixels=np.array([[0.5, np.nan]], np.float32), format="PNG")
+        monkeypatch.setattr("pneumonet.reading.read_raster", lambda *_: broken)
+        with pytest.raises(UnreadableImageError, match="not numbers"):
+            read_radiograph(saved(phantom(), "PNG"))
 
     def test_empty(self, tmp_path):
         path = tmp_path / "film.png"

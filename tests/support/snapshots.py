@@ -43,6 +43,7 @@ def write_tiny_snapshot(folder: Path, *, max_distance: float = 1e9, version: str
             min_side=48,
             max_aspect=3.0,
             min_contrast=0.02,
+            min_detail=0.02,
             max_colourfulness=0.1,
             features_file="admission.safetensors",
             max_distance={THUMBNAIL: max_distance},

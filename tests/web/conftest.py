@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
 
 LIMIT_BYTES = 10_000_000
+# What the log holds of a request, whatever became of it: its door and code are groups.
+LOG_LINE = re.compile(r"request=[0-9a-f]{16} door=([a-z]+) code=([a-z_]+) duration_ms=\d+\.\d")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -203,6 +206,19 @@ def address(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline()
     assert line.startswith("PneumoNet is at http://"), process.communicate()
     return line.split()[-1]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Return the door and code of each line of our own that a test logged."""
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("pneumonet")]
+    matches = [LOG_LINE.fullmatch(line) for line in lines]
+    assert None not in matches, lines
+    return [(match[1], match[2]) for match in matches if match]
+
+
+def unforeseen(log: str) -> list[str]:
+    """Return what stands in a log only where something failed that nobody foresaw."""
+    return [sign for sign in ("Traceback", " ERROR ", "failed with") if sign in log]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """What bad input gets at each door, and that the next good film is answered after it."""
 
+import json
+import logging
 import re
 import struct
 import zlib
@@ -12,7 +14,7 @@ import pytest
 from gradio_client.exceptions import AppError
 
 from tests.support.films import encoded, phantom
-from tests.web.conftest import Running, dicom
+from tests.web.conftest import LIMIT_BYTES, Running, dicom, logged
 from tests.web.test_rest import as_json
 
 
@@ -106,4 +108,71 @@ def test_a_film_of_30_mb_is_too_large_at_each_door(running: Running, good_film: 
     with pytest.raises(ValueError, match="exceeds the maximum file size"):
         running.ask_client(film, "large.png")
     assert running.post(good_film).status_code == 200
+    assert running.ask_client(good_film)[0]["prediction"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "says", "code"),
+    [
+        ({}, "content type", "bad_request"),
+        ({"content": b"x", "headers": {"Content-Type": "image/png"}}, "content type", "bad_request"),
+        ({"files": {"other": ("a.png", b"x")}}, "`files`", "no_file"),
+        ({"files": {"other": ("a.png", b"x")}, "data": {"files": "a.png"}}, "`files`", "bad_request"),
+    ],
+)
+def test_malformed_uploads(
+    running: Running, parts: dict[str, Any], says: str, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "pneumonet"), running.http() as http:
+        answer = http.post("/gradio_api/upload", **parts)
+    assert (answer.status_code, says in answer.text) == (400, True)
+    assert logged(caplog) == [("upload", code)]
+
+
+_PREDICT = "/gradio_api/call/v2/predict"
+_JOIN = {"data": [], "session_hash": "s"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/gradio_api/queue/join", _JOIN | {"fn_index": 999}, 404, "not_found"),
+        ("/gradio_api/queue/join", _JOIN | {"fn_index": -1}, 404, "not_found"),
+        ("/gradio_api/queue/join", _JOIN | {"fn_index": "999"}, 404, "not_found"),
+        (_PREDICT, {}, 400, "bad_request"),
+        (_PREDICT, {"force": True}, 400, "bad_request"),
+        (_PREDICT, {"file": None, "film": None}, 400, "bad_request"),
+        ("/gradio_api/call/predict", {"data": json.loads("[" * 400 + "]" * 400)}, 400, "bad_request"),
+        ("/gradio_api/component_server", {"component_id": 9}, 404, "not_found"),
+        ("/gradio_api/stream/x", {"data": []}, 404, "not_found"),
+    ],
+)
+def test_what_gradio_would_fail_at_is_told(
+    running: Running, path: str, body: Any, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), running.http() as http:
+        answer = http.post(path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert set(answer.json()) == {"error", "code", "hint", "request_id"}
+    assert logged(caplog) == [("gradio", code)]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("path", ["queue/data?session_hash=unknown", "call/predict/unknown", "call/v2/predict/unknown"])
+def test_a_stream_of_nothing_ends_in_peace(running: Running, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), running.http() as http:
+        answer = http.get("/gradio_api/" + path)
+        assert http.get("/health").status_code == 200
+    assert (answer.status_code, "data: " in answer.text) == (200, True)
+    assert logged(caplog) == [("gradio", "not_found")]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_json_body_over_the_limit_is_refused(running: Running, good_film: bytes) -> None:
+    with running.http() as http:
+        for size in (65_536, 2 * LIMIT_BYTES):
+            for path in ("call/predict", "call/v2/predict", "queue/join", "cancel", "reset"):
+                answer = http.post(f"/gradio_api/{path}", json={"data": ["x" * size]})
+                assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
+        assert http.post("/gradio_api/call/predict", json={"data": ["x" * 60_000]}).status_code == 200
     assert running.ask_client(good_film)[0]["prediction"]

@@ -193,12 +193,6 @@ def test_an_upload_over_the_limit_is_told(running: Running, good_film: bytes) ->
     assert running.ask_client(good_film)[0]["prediction"]
 
 
-def test_a_json_body_over_the_limit_is_refused(running: Running) -> None:
-    with running.http() as http:
-        answer = http.post("/gradio_api/call/predict", json={"data": ["x" * 2 * LIMIT_BYTES]})
-    assert answer.status_code == 413
-
-
 def test_an_upload_is_answered_once(running: Running, good_film: bytes) -> None:
     upload = running.upload(good_film)
     assert running.ask_raw([upload])[0] == "complete"

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from pneumonet.web import uploads
 from pneumonet.web.tidying import drop_unread, sweep
 from tests.support.films import encoded, phantom
-from tests.web.conftest import Running, address, dicom, wait_until
+from tests.web.conftest import LOG_LINE, Running, address, dicom, unforeseen, wait_until
 from tests.web.test_rest import as_json
 
 NAME = "Doe_Jane_1999"
@@ -66,6 +66,9 @@ def test_nothing_of_a_film_remains(start: Callable[..., subprocess.Popen[str]], 
         visit_each_door(server, film, suffix)
         assert not set(traces(watched, list(films.values()))) - before
     wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file() and str(path) not in str(before)], 10)
+    with server.http() as http:
+        for path in ("/nothing", "/predict", "/gradio_api/runs", "/gradio_api/queue/data?session_hash=x"):
+            http.get(path)
     _, error = server.ask_raw([server.upload(films[".jpg"])])
     process.send_signal(signal.SIGTERM)
     said, told = process.communicate(timeout=60)
@@ -73,8 +76,15 @@ def test_nothing_of_a_film_remains(start: Callable[..., subprocess.Popen[str]], 
     assert not folder.exists()
     assert not list((tmp_path / "cwd").iterdir())
     log = said + told
-    for word in (NAME, "Doe", "data:image", "Traceback"):
+    for word in (NAME, "Doe", "data:image"):
         assert word not in log
+    assert not unforeseen(log)
+    ours = [line.split(" ", 4) for line in log.splitlines() if " pneumonet." in line]
+    requests = [line[4] for line in ours if "model" not in line[4]]
+    assert len(requests) > 15
+    assert all(LOG_LINE.fullmatch(request) for request in requests), requests
+    for door, code in (("rest", "not_found"), ("rest", "bad_request"), ("gradio", "not_found")):
+        assert f"door={door} code={code} duration_ms=" in log
     request_id = error["error"].rsplit("request ", 1)[1].rstrip(")")
     assert log.count(request_id) == 1
     assert log.count("door=rest code=ok") == 2

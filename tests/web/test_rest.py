@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pneumonet.errors import BusyError, PneumoNetError
+from pneumonet.web import bodies
 from pneumonet.web.rest import error_kinds
 from tests.support.films import encoded, phantom
 from tests.web.conftest import LIMIT_BYTES, Running
@@ -170,12 +171,61 @@ def test_a_caller_who_asks_first_is_told_before_it_sends(running: Running) -> No
     connection.close()
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-def test_other_methods_are_refused_in_the_same_shape(running: Running, method: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "allowed", "methods"),
+    [
+        ("/predict", "POST", "GET PUT DELETE PATCH OPTIONS TRACE MADE-UP"),
+        ("/health", "GET, HEAD", "POST PUT OPTIONS"),
+        ("/api", "GET, HEAD", "POST DELETE OPTIONS"),
+    ],
+)
+def test_other_methods_are_refused_in_the_same_shape(running: Running, path: str, allowed: str, methods: str) -> None:
     with running.http() as http:
-        answer = http.request(method, "/predict")
-    assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "bad_request", "POST")
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        for method in methods.split():
+            answer = http.request(method, path)
+            assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "bad_request", allowed)
+            assert set(answer.json()) == {"error", "code", "hint", "request_id"}
+            assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("tail", [b'], "file_data": "YWJj"}', b'], "more": {"file_data": "YWJj"}}', b""])
+def test_json_of_many_values_is_refused_unparsed(
+    running: Running, tail: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "json", None)
+    content = b'{"x":[' + b"[]," * 4_000_000 + b"[]" + tail
+    with running.http() as http:
+        answer = http.post("/predict", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "`file_data`" in answer.json()["error"]
+
+
+def test_a_body_that_stalls_is_given_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.3)
+    for path in ("/predict", "/gradio_api/upload", "/gradio_api/call/predict"):
+        connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=10)
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"--b")
+        answer = connection.getresponse()
+        assert answer.status == 400
+        assert b"did not arrive within" in answer.read()
+        connection.close()
+    assert bodies._InFlight.count == 0
+
+
+def test_too_many_bytes_at_once_are_refused(
+    running: Running, good_film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_IN_FLIGHT_BYTES", len(good_film) // 2)
+    refused = running.post(good_film)
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    with running.http() as http:
+        assert http.post("/gradio_api/upload", files={"files": ("a.png", good_film)}).status_code == 503
+    monkeypatch.undo()
+    assert bodies._InFlight.count == 0
+    assert running.post(good_film).status_code == 200
 
 
 def test_health_when_healthy(running: Running) -> None:

@@ -1,19 +1,23 @@
 """The page's events without a browser: whose film, for how long, and never another's answer."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 
+from pneumonet.errors import BusyError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import ui
+from pneumonet.web import examples, ui
+from pneumonet.web.examples import Example, HeldFilm, HeldFilms
 from pneumonet.web.service import Service
-from pneumonet.web.ui import HeldFilms
 from tests.support.films import encoded, phantom
 
-FILMS = {"film": encoded(phantom()), "other": encoded(phantom(seed=5))}
+FILMS = {"film": encoded(phantom()), "other": encoded(phantom(seed=5)), "words": b"These are words."}
 
 
 class _SlowService(Service):
@@ -29,45 +33,170 @@ class _SlowService(Service):
         return await super().answer(*args, **options)
 
 
-def test_an_answer_never_stands_beside_another_film(tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _uploads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "take_file", FILMS.__getitem__)
-    visitor = gr.Request(session_hash="visitor")
 
-    async def change_while_answering(change: bool) -> list[Any]:
-        service = _SlowService(Settings(device="cpu"), tiny_model)
-        page = ui.Page(service, ())
-        updates = page.analyse("film", visitor)
-        shown = [await anext(updates)]
-        answering = asyncio.ensure_future(anext(updates))
-        await asyncio.sleep(0)
-        if change:
-            await page.take("other", visitor)
+
+@pytest.fixture
+def refused_example(tmp_path: Path) -> Example:
+    path = tmp_path / "blank.png"
+    path.write_bytes(encoded(np.full((300, 260), 90, dtype=np.uint8)))
+    return Example(path, "Blank", "Will be refused.")
+
+
+VISITOR = gr.Request(session_hash="visitor")
+SKIP = gr.skip()
+
+
+def _page(model: PneumoNet, *examples: Example) -> tuple[ui.Page, _SlowService]:
+    service = _SlowService(Settings(device="cpu"), model)
+    return ui.Page(service, examples), service
+
+
+async def _started(updates: Any) -> tuple[tuple[Any, ...], asyncio.Future[tuple[Any, ...]]]:
+    """Return an event's first update, and the next one to come."""
+    first = await anext(updates)
+    following = asyncio.ensure_future(anext(updates))
+    await asyncio.sleep(0)
+    return first, following
+
+
+def test_an_answer_follows_its_film(tiny_model: PneumoNet) -> None:
+    async def ask() -> None:
+        page, service = _page(tiny_model)
+        first, answering = await _started(page.analyse("film", VISITOR))
         service.go.set()
-        return [update[0] for update in (*shown, await answering)]
+        answer, analyse, _ = await answering
+        assert "Analysing" in first[0]
+        assert "pn-result" in answer
+        assert analyse["interactive"]
 
-    working, answer = asyncio.run(change_while_answering(False))
-    assert "Analysing" in working
-    assert "pn-result" in answer
-    _, answer = asyncio.run(change_while_answering(True))
-    assert answer == gr.skip()
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("change", ["take", "forget", "example"])
+def test_a_stale_run_shows_nothing_and_lets_no_button_go(
+    tiny_model: PneumoNet, refused_example: Example, change: str
+) -> None:
+    async def ask() -> None:
+        page, service = _page(tiny_model, refused_example)
+        _, answering = await _started(page.analyse("film", VISITOR))
+        if change == "take":
+            await page.take("other", VISITOR)
+        elif change == "forget":
+            await page.forget(VISITOR)
+        else:
+            await anext(page.try_example(0, VISITOR))
+        service.go.set()
+        assert await answering == (SKIP,) * 3
+
+    asyncio.run(ask())
+
+
+def test_an_upload_that_is_shown_late_wipes_no_answer(tiny_model: PneumoNet) -> None:
+    async def ask() -> None:
+        page, service = _page(tiny_model)
+        taking = asyncio.ensure_future(page.take("film", VISITOR))
+        await asyncio.sleep(0)
+        _, answering = await _started(page.analyse("film", VISITOR))
+        preview, *others = await taking
+        assert "pn-preview" in preview
+        assert others == [SKIP] * 3
+        service.go.set()
+        assert "pn-result" in (await answering)[0]
+        taking = asyncio.ensure_future(page.take("other", VISITOR))
+        await asyncio.sleep(0)
+        await page.forget(VISITOR)
+        assert await taking == (SKIP,) * 4
+
+    asyncio.run(ask())
+
+
+def test_an_example_empties_the_box_once(tiny_model: PneumoNet, refused_example: Example) -> None:
+    async def ask() -> None:
+        page, service = _page(tiny_model, refused_example)
+        service.go.set()
+        files = [update[0] async for update in page.try_example(0, VISITOR)]
+        assert files == [None, SKIP, SKIP]
+
+    asyncio.run(ask())
+
+
+def test_a_film_whose_time_runs_out_is_answered_and_then_forgotten(
+    tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples, "HELD_MINUTES", 0.001)
+
+    async def ask() -> None:
+        page, service = _page(tiny_model)
+        _, answering = await _started(page.analyse("film", VISITOR))
+        await asyncio.sleep(0.2)
+        assert len(page.films) == 1
+        service.go.set()
+        assert "pn-result" in (await answering)[0]
+        assert len(page.films) == 0
+
+    asyncio.run(ask())
+
+
+def test_a_full_page_refuses_newcomers_in_words(
+    tiny_model: PneumoNet, refused_example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples, "_HELD_BYTES", 10)
+
+    async def ask() -> None:
+        page, service = _page(tiny_model, refused_example)
+        await page.take("film", VISITOR)
+        stranger = gr.Request(session_hash="stranger")
+        assert "Too many films" in (await page.take("other", stranger))[1]
+        assert "Too many films" in (await anext(page.analyse("other", stranger)))[0]
+        assert "Too many films" in (await anext(page.try_example(0, stranger)))[2]
+        service.go.set()
+        assert "pn-result" in [update async for update in page.analyse("film", VISITOR)][-1][0]
+
+    asyncio.run(ask())
+
+
+def test_each_film_has_one_line_in_the_log(tiny_model: PneumoNet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "pneumonet")
+
+    async def ask(path: str) -> list[str]:
+        page, service = _page(tiny_model)
+        service.go.set()
+        caplog.clear()
+        async for _ in page.analyse(path, VISITOR):
+            pass
+        return [line for line in caplog.messages if line.startswith("request=")]
+
+    for path, code in (("film", "ok"), ("words", "unsupported_format")):
+        (line,) = asyncio.run(ask(path))
+        assert re.fullmatch(rf"request=\w+ door=page code={code} duration_ms=[\d.]+", line)
+    page, _ = _page(tiny_model)
+    caplog.clear()
+    asyncio.run(page.take("words", VISITOR))
+    (line,) = [line for line in caplog.messages if line.startswith("request=")]
+    assert re.fullmatch(r"request=\w+ door=page code=unsupported_format duration_ms=[\d.]+", line)
 
 
 def test_films_are_held_one_a_visitor_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "_HELD_BYTES", 25)
-    monkeypatch.setattr(ui, "_HELD_MINUTES", 0.001)
+    monkeypatch.setattr(examples, "_HELD_BYTES", 2_025)
+    monkeypatch.setattr(examples, "HELD_MINUTES", 0.001)
 
     async def hold() -> None:
         held = HeldFilms()
-        for visitor in "abc":
-            held.put(visitor, ui.HeldFilm("path", bytes(10)))
-        assert [held.get(visitor) is None for visitor in "abc"] == [True, False, False]
-        held.put("c", ui.HeldFilm("other", bytes(10)))
-        film = held.get("c")
+        for visitor in "ab":
+            held.put(visitor, HeldFilm("path", bytes(10)))
+        with pytest.raises(BusyError):
+            held.put("c", HeldFilm("path", b""))
+        assert [held.get(visitor) is None for visitor in "abc"] == [False, False, True]
+        held.put("b", HeldFilm("other", bytes(10)))
+        film = held.get("b")
         assert film is not None
         assert film.path == "other"
-        held.drop("b")
-        assert held.get("b") is None
+        held.drop("a")
+        assert held.get("a") is None
         await asyncio.sleep(0.2)
-        assert held.get("c") is None
+        assert held.get("b") is None
 
     asyncio.run(hold())

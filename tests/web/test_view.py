@@ -15,6 +15,7 @@ from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
 from pneumonet.web import view
+from pneumonet.web.answers import as_answer
 from pneumonet.web.examples import Example, load_examples
 from tests.support.films import encoded, phantom
 
@@ -96,6 +97,22 @@ def test_what_it_could_also_be_is_said(
     assert words in _result(replace(finding, label="NORMAL", prediction_set=chosen), tiny_model).text
 
 
+def test_what_the_percentages_mean_is_said_of_films_that_the_model_knows_only(
+    finding: Finding, tiny_model: PneumoNet
+) -> None:
+    words = "The percentages are calibrated", "the answer and the classes named here held the right one"
+    forced = _result(replace(finding, admission=replace(finding.admission, accepted=False)), tiny_model).text
+    for sentence in words:
+        assert sentence in _result(finding, tiny_model).text
+        assert sentence not in forced
+    assert "Could also be" in forced
+
+
+def test_a_slider_is_not_spoken_twice(finding: Finding, tiny_model: PneumoNet) -> None:
+    outputs = _result(finding, tiny_model).all("output")
+    assert [output["aria-live"] for output in outputs] == ["off", "off"]
+
+
 def test_each_risk_has_a_shape_of_its_own_and_none_is_green(finding: Finding, tiny_model: PneumoNet) -> None:
     panels = {risk: view.result(replace(finding, risk=risk), tiny_model.snapshot.config, "0", 1.0) for risk in Risk}
     shapes = {re.findall(r'data-risk="\w+"><svg.*?</svg>', panel)[0].split("<svg")[1] for panel in panels.values()}
@@ -141,8 +158,12 @@ def test_warnings_and_hostile_words_are_shown_as_words(finding: Finding, tiny_mo
 
 def test_the_copied_json_is_the_answer(finding: Finding, tiny_model: PneumoNet) -> None:
     (button,) = _result(finding, tiny_model).having("data-copy")
-    assert json.loads(button["data-copy"]) == {
+    copied = json.loads(button["data-copy"])
+    # What every web door says, less /explain's picture.
+    assert set(copied) == set(as_answer(finding, "0123456789abcdef", 0.0))
+    assert copied == {
         **finding.to_dict(),
+        "timings": finding.timings,
         "request_id": "0123456789abcdef",
         "duration_ms": 41.2,
     }
@@ -162,6 +183,8 @@ def test_a_refusal_lists_each_reason_once() -> None:
     assert HOSTILE in page.text
     assert page.all("script") == []
     assert "does not look like a chest X-ray" in page.text
+    assert 'press "Answer anyway"' in page.text
+    assert "force" not in page.text
 
 
 @pytest.mark.parametrize("error", [UnsupportedFormatError(HOSTILE), InternalError("Something went wrong.")])

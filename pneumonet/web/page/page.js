@@ -21,6 +21,10 @@
     return !notice.hidden;
   }
 
+  function hideNotices() {
+    for (const id of ["too-large", "one-film"]) byId(id)?.toggleAttribute("hidden", true);
+  }
+
   // A film that lies there already has taken the input's place: take it away first.
   async function emptyInput() {
     for (let tries = 0; tries < 40; tries += 1) {
@@ -32,7 +36,9 @@
     return null;
   }
 
-  async function choose(file) {
+  async function choose(files) {
+    const file = files[0];
+    hideNotices();
     if (isTooLarge([file])) return;
     const input = await emptyInput();
     if (!input) return;
@@ -40,30 +46,38 @@
     transfer.items.add(file);
     input.files = transfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    if (files.length > 1) byId("one-film")?.toggleAttribute("hidden", false);
   }
 
   document.addEventListener("paste", (event) => {
-    const file = event.clipboardData?.files[0];
-    if (!file) return;
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length === 0) return;
     event.preventDefault();
-    choose(file);
+    choose(files);
   });
 
   document.addEventListener("dragover", (event) => event.preventDefault());
 
   document.addEventListener("drop", (event) => {
-    const files = event.dataTransfer?.files ?? [];
+    // A copy: the event's own list is empty once the event is over.
+    const files = [...(event.dataTransfer?.files ?? [])];
     const inside = event.target.closest?.("#film-file");
-    if (inside && filmInput() && !isTooLarge(files)) return;
+    if (inside && filmInput() && files.length < 2 && !isTooLarge(files)) return hideNotices();
     event.preventDefault();
     event.stopImmediatePropagation();
-    if (files.length > 0) choose(files[0]);
+    if (files.length > 0) choose(files);
   }, true);
 
   document.addEventListener("change", (event) => {
-    if (event.target !== filmInput() || !isTooLarge(event.target.files)) return;
+    if (event.target !== filmInput()) return;
+    hideNotices();
+    if (!isTooLarge(event.target.files)) return;
     event.stopImmediatePropagation();
     event.target.value = "";
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#analyse, #answer-anyway, .pn-example")) hideNotices();
   }, true);
 
   // --- The viewer ---
@@ -148,6 +162,7 @@
     if (panel?.dataset.key === arrived) return;
     arrived = panel?.dataset.key;
     if (!panel) return;
+    hideNotices();
     panel.querySelectorAll("[data-viewer]").forEach(reset);
     announce(panel.dataset.arrival);
     const heading = panel.querySelector("#result-heading");
