@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.training.backbones import INITS
 from pneumonet.training.films import FilmSet, split_films
-from pneumonet.training.run import Recipe, Run
+from pneumonet.training.recipe import Recipe
+from pneumonet.training.run import Run
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,7 +11,8 @@ import torch
 from pneumonet.training import backbones
 from pneumonet.training.backbones import build_backbone
 from pneumonet.training.films import FilmSet
-from pneumonet.training.run import Recipe, Run, load_averaged
+from pneumonet.training.recipe import Recipe
+from pneumonet.training.run import Run, load_averaged
 
 RECIPE = Recipe(
     arch="test_efficientnet",
