@@ -142,14 +142,17 @@ class AdmissionCheck:
         """Return what the header and the pixels say against a film, before any backbone has seen it."""
         return (*header_reasons(film), *pixel_reasons(film, self.config))
 
-    def __call__(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> Admission:
-        """Check a film.
+    def decide(
+        self, first_look: tuple[Reason, ...], film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]
+    ) -> Admission:
+        """Decide on a film that the backbones have seen.
 
         Args:
+            first_look: What `first_look` returned for it.
             film: The film.
             pooled: For each member by name, the film's (C,) pooled features.
         """
-        reasons = self.first_look(film) or tuple(self.distance_reasons(film, pooled))
+        reasons = first_look or tuple(self.distance_reasons(film, pooled))
         return Admission(not reasons, reasons)
 
     def distance_reasons(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> list[Reason]:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from pneumonet import __version__
 from pneumonet.errors import ConfigError, PneumoNetError
 from pneumonet.settings import Settings
+from pneumonet.taxonomy import BACTERIAL, NORMAL, VIRAL
 
-_CLASS_COLUMNS = (("BACTERIAL_PNEUMONIA", "bacterial"), ("NORMAL", "normal"), ("VIRAL_PNEUMONIA", "viral"))
+_CLASS_COLUMNS = ((BACTERIAL, "bacterial"), (NORMAL, "normal"), (VIRAL, "viral"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,6 +111,8 @@ def printable(text: str) -> str:
 
 
 def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    from pneumonet.web.service import new_request_id
+
     started = time.perf_counter()
     try:
         finding = model.predict(
@@ -122,14 +124,8 @@ def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, 
         from pneumonet.rendering import overlay, png
 
         (arguments.overlay / _overlay_name(file)).write_bytes(png(overlay(finding)))
-    return {
-        "file": str(file),
-        **finding.to_dict(),
-        "gradcam_image": None,
-        "request_id": uuid.uuid4().hex[:16],
-        "duration_ms": round((time.perf_counter() - started) * 1000, 1),
-        "timings": finding.timings,
-    }
+    answer: dict[str, Any] = finding.answer(new_request_id(), (time.perf_counter() - started) * 1000)
+    return {"file": str(file), **answer, "gradcam_image": None}
 
 
 def _row(answer: dict[str, Any]) -> str:

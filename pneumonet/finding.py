@@ -103,6 +103,16 @@ class Finding:
             "disclaimer": DISCLAIMER,
         }
 
+    def answer(self, request_id: str, duration_ms: float) -> dict[str, Any]:
+        """Return the JSON object of a door's answer to a request, less the picture.
+
+        Args:
+            request_id: As in the log.
+            duration_ms: How long the request took.
+        """
+        own = {"timings": self.timings, "request_id": request_id, "duration_ms": round(duration_ms, 1)}
+        return self.to_dict() | own
+
 
 def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
     return {name: round(p, 6) for name, p in probabilities.items()}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pneumonet.admission import Admission, AdmissionCheck, load_spaces
 from pneumonet.calibration import prediction_set
 from pneumonet.ensemble import Ensemble, EnsemblePass
-from pneumonet.errors import AdmissionError
+from pneumonet.errors import AdmissionError, Reason
 from pneumonet.finding import ENSEMBLE, Finding, ModelInfo
 from pneumonet.hub import Snapshot, open_snapshot
 from pneumonet.radiograph import Radiograph
@@ -124,18 +124,26 @@ class PneumoNet:
         seen = [i for i, reasons in enumerate(looks) if force or not reasons]
         answers: list[Finding | AdmissionError] = [AdmissionError(reasons) for reasons in looks]
         if seen:
-            passing = [films[i] for i in seen]
-            for i, answer in zip(seen, self._pass(passing, force, saliency, timings), strict=True):
+            passing, first_looks = [films[i] for i in seen], [looks[i] for i in seen]
+            for i, answer in zip(seen, self._pass(passing, first_looks, force, saliency, timings), strict=True):
                 answers[i] = answer
         return answers
 
     def _pass(
-        self, films: Sequence[Radiograph], force: bool, saliency: bool, timings: dict[str, float]
+        self,
+        films: Sequence[Radiograph],
+        looks: Sequence[tuple[Reason, ...]],
+        force: bool,
+        saliency: bool,
+        timings: dict[str, float],
     ) -> list[Finding | AdmissionError]:
         with _timed(timings, "forward"):
             passed = self.ensemble.forward(films)
         with _timed(timings, "admission"):
-            admissions = [self._admit(film, passed, i) for i, film in enumerate(films)]
+            admissions = [
+                self.admission.decide(looks[i], film, {p.member.config.name: p.pooled[i] for p in passed.members})
+                for i, film in enumerate(films)
+            ]
         maps: list[SaliencyMaps] = [{} for _ in films]
         if saliency and (force or any(admission.accepted for admission in admissions)):
             with _timed(timings, "saliency"):
@@ -146,9 +154,6 @@ class PneumoNet:
             else AdmissionError(admission.reasons)
             for i, (film, admission) in enumerate(zip(films, admissions, strict=True))
         ]
-
-    def _admit(self, film: Radiograph, passed: EnsemblePass, index: int) -> Admission:
-        return self.admission(film, {p.member.config.name: p.pooled[index] for p in passed.members})
 
     def _finding(
         self,

@@ -195,6 +195,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def has_digest(path: Path, digest: FileDigest) -> bool:
+    """Return whether a file has the size and SHA-256 that a config gives it."""
+    # The size first: it spares hashing a file that was cut short.
+    return path.stat().st_size == digest.size and sha256_of(path) == digest.sha256
+
+
 def verify_files(folder: Path, config: SnapshotConfig) -> None:
     """Check size and SHA-256 of each file that config.json names.
 
@@ -205,8 +211,7 @@ def verify_files(folder: Path, config: SnapshotConfig) -> None:
         path = folder / name
         if not path.is_file():
             raise SnapshotError(f"The snapshot lacks {name}.")
-        # The size first: it spares hashing a file that was cut short.
-        if path.stat().st_size != digest.size or sha256_of(path) != digest.sha256:
+        if not has_digest(path, digest):
             raise SnapshotError(
                 f"The snapshot's {name} is damaged: its size or SHA-256 is not the one in {CONFIG_FILE}."
             )

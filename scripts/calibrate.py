@@ -33,25 +33,23 @@ def main() -> None:
     parser.add_argument("convnext", type=Path, help="folder of the ConvNeXt-Tiny run")
     parser.add_argument("efficientnet", type=Path, help="folder of the EfficientNetV2-S run")
     parser.add_argument("--version", required=True, help="version of the weights")
-    parser.add_argument("--size", type=int, default=128, help="side of the served input in pixels")
     parser.add_argument("--out", type=Path, default=DEFAULT_SNAPSHOT)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"))
     arguments = parser.parse_args()
 
-    input_config = InputConfig(arguments.size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     members = (_CONVNEXT, _EFFICIENTNET)
-    recipes = []
-    for member, run in zip(members, (arguments.convnext, arguments.efficientnet), strict=True):
-        model, recipe = load_averaged(run)
+    models, recipes = zip(*map(load_averaged, (arguments.convnext, arguments.efficientnet)), strict=True)
+    for member, recipe in zip(members, recipes, strict=True):
         if recipe["arch"] != member.architecture:
-            parser.error(f"expected a run of {member.architecture}, got one of {recipe['arch']} in {run}")
-        recipes.append(recipe)
-        export_member(model, member.architecture, input_config, arguments.out / member.name)
-    fold = recipes[0]["held_back_fold"]
+            parser.error(f"expected a run of {member.architecture}, got one of {recipe['arch']}")
+    fold, size = recipes[0]["held_back_fold"], recipes[0]["sizes"][-1][1]
     if any(recipe["held_back_fold"] != fold for recipe in recipes):
         parser.error("expected runs that held back the same fold: one would be calibrated on films it was trained on")
-    if any(recipe["sizes"][-1][1] != arguments.size for recipe in recipes):
-        parser.error(f"expected runs that end at the served size, {arguments.size} pixels")
+    if any(recipe["sizes"][-1][1] != size for recipe in recipes):
+        parser.error("expected runs that end at the same size, the one that is served")
+    input_config = InputConfig(size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    for member, model in zip(members, models, strict=True):
+        export_member(model, member.architecture, input_config, arguments.out / member.name)
     training, held_back = split_films(arguments.data, fold)
     config, figures = calibrate(
         arguments.out,

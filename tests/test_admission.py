@@ -113,9 +113,10 @@ def test_the_distance_decides_and_its_reason_is_given() -> None:
     spaces = {THUMBNAIL: FeatureSpace.fit(chests, 8)}
     limit = float(spaces[THUMBNAIL].distance(chests).max()) * 1.5
     check = AdmissionCheck(AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}}), spaces, {})
-    assert check(_film(_chest()), {}).accepted
+    chest = _film(_chest())
+    assert check.decide(check.first_look(chest), chest, {}).accepted
     noise = _film(np.random.default_rng(0).random((200, 180)))
-    refused = check(noise, {})
+    refused = check.decide(check.first_look(noise), noise, {})
     assert not refused.accepted
     assert [reason.code for reason in refused.reasons] == ["unlike_chest_films"]
 

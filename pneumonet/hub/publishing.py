@@ -24,7 +24,7 @@ from pneumonet.snapshot import (
     MEMBER_WEIGHTS_FILE,
     METRICS_FILE,
     SnapshotConfig,
-    sha256_of,
+    has_digest,
 )
 
 METRICS_KEYS: Final = ("accuracy", "auroc_macro", "n", "data", "model")
@@ -184,7 +184,7 @@ def _file_problem(folder: Path, name: str, config: SnapshotConfig) -> str | None
     path, digest = folder / name, config.files[name]
     if not path.is_file():
         return f"{name} is missing."
-    if path.stat().st_size != digest.size or sha256_of(path) != digest.sha256:
+    if not has_digest(path, digest):
         return f"{name} does not have the size and SHA-256 that {CONFIG_FILE} gives."
     if path.suffix == ".safetensors":
         try:

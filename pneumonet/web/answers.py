@@ -1,7 +1,8 @@
-"""What the web doors say: a finding, an error, and the line that the log gets of a refusal."""
+"""What the web doors say where there is no finding, and the line that the log gets of it."""
 
 import logging
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -9,8 +10,7 @@ from typing import Any, Final
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from pneumonet.errors import AdmissionError, FileTooLargeError, PneumoNetError
-from pneumonet.finding import Finding
+from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
 from pneumonet.web.service import new_request_id
 
 logger = logging.getLogger("pneumonet.doors")
@@ -18,16 +18,9 @@ logger = logging.getLogger("pneumonet.doors")
 NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-def as_answer(finding: Finding, request_id: str, started: float) -> dict[str, Any]:
-    """Return the JSON object that every web door answers with.
-
-    Args:
-        finding: What the model says.
-        request_id: As in the log.
-        started: `time.perf_counter()` at the request's arrival.
-    """
-    duration = round((time.perf_counter() - started) * 1000, 1)
-    return finding.to_dict() | {"timings": finding.timings, "request_id": request_id, "duration_ms": duration}
+def milliseconds_since(started: float) -> float:
+    """Return the time since a `time.perf_counter()`."""
+    return (time.perf_counter() - started) * 1000
 
 
 def as_error(error: PneumoNetError, request_id: str) -> dict[str, Any]:
@@ -57,9 +50,19 @@ def too_large(limit: int) -> FileTooLargeError:
 
 
 def log_refusal(request_id: str, door: str, code: str, started: float) -> None:
-    """Log a request that got no further, in the line that every answer gets; `started` as in `as_answer`."""
-    duration = (time.perf_counter() - started) * 1000
+    """Log a request that got no further, in the line that every answer gets; `started` is a `time.perf_counter()`."""
+    duration = milliseconds_since(started)
     logger.info("request=%s door=%s code=%s duration_ms=%.1f", request_id, door, code, duration)
+
+
+def unforeseen(error: Exception, request_id: str) -> InternalError:
+    """Log an error that nobody foresaw, and return what its caller is told.
+
+    Its message may hold what the caller sent, a patient's name among it: the kind and the place say enough.
+    """
+    place = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
+    return InternalError("Something went wrong on our side.")
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """The two public Gradio endpoints, and the guard over every event of the page."""
 
-import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -11,14 +9,12 @@ import gradio as gr
 from gradio.exceptions import InvalidPathError
 from pydantic import ValidationError
 
-from pneumonet.errors import BadRequestError, InternalError, PneumoNetError
+from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.rendering import data_uri, overlay, png
-from pneumonet.web.answers import as_answer, log_refusal, refusals_logged
+from pneumonet.web.answers import log_refusal, milliseconds_since, refusals_logged, unforeseen
 from pneumonet.web.service import Service, new_request_id
 from pneumonet.web.uploads import outputs, take_file
-
-logger = logging.getLogger("pneumonet.gradio")
 
 _HOW_TO_SEND: Final = (
     'Post the file to /gradio_api/upload first, then send {"path": <what it answered>, '
@@ -78,7 +74,7 @@ async def _answer(service: Service, file: Any, force: Any) -> tuple[Finding, dic
         finding = await service.answer(data, request_id=request_id, door="gradio", force=bool(force))
     except PneumoNetError as error:
         raise as_gradio_error(error, request_id) from None
-    return finding, as_answer(finding, request_id, started)
+    return finding, finding.answer(request_id, milliseconds_since(started))
 
 
 def _path_of(file: Any) -> str | None:
@@ -125,10 +121,7 @@ def guard(page: Any) -> None:
         except (InvalidPathError, ValidationError):
             known = BadRequestError("Expected an uploaded file.", hint=_HOW_TO_SEND)
         except Exception as error:
-            # The message may hold what the caller sent: the kind and the place say enough.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
-            known = InternalError("Something went wrong on our side.")
+            known = unforeseen(error, request_id)
         finally:
             _forget_values(options.get("state"), block_fn)
         log_refusal(request_id, "gradio", known.code, started)

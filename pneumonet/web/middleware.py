@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import logging
 import time
-import traceback
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,14 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumonet.errors import BadRequestError, FileTooLargeError, InternalError, ModelUnavailableError, PneumoNetError
-from pneumonet.web.answers import as_error, error_response, log_refusal
+from pneumonet.errors import BadRequestError, FileTooLargeError, ModelUnavailableError, PneumoNetError
+from pneumonet.web.answers import as_error, error_response, log_refusal, unforeseen
 from pneumonet.web.bodies import read_body
 from pneumonet.web.rest import METHODS
 from pneumonet.web.service import new_request_id
 from pneumonet.web.uploads import UPLOAD_ROUTE
-
-logger = logging.getLogger("pneumonet.server")
 
 _GRADIO: Final = "/gradio_api/"
 _CALL: Final = _GRADIO + "call/v2/"
@@ -35,7 +31,6 @@ _CLOSED_NAMES: Final = (
     "deep_link process_recording component_server stream proxy= file=http file/http vibe- undo-vibe runs run-history"
 )
 _CLOSED: Final = tuple(_GRADIO + name for name in _CLOSED_NAMES.split(" "))
-_UNFORESEEN: Final = InternalError("Something went wrong on our side.")
 _STOPPING: Final = ModelUnavailableError("The server is stopping.", hint="Try again in a minute.")
 _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 
@@ -104,11 +99,9 @@ class RequestGate:
                 if not ended:
                     await send({"type": "http.response.body"})
                 return
-            # Gradio's messages may hold paths and values: the kind and the place say enough.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
+            told = unforeseen(error, request_id)
             if not begun:
-                await error_response(_UNFORESEEN, request_id)(scope, receive, send_with_id)
+                await error_response(told, request_id)(scope, receive, send_with_id)
 
     def _refusal(self, path: str, method: str, request_id: str) -> JSONResponse | None:
         if method not in METHODS.get(path, (method,)):

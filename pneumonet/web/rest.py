@@ -1,6 +1,5 @@
 """The plain HTTP routes: POST /predict, GET /health, GET /api."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -12,15 +11,20 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
-from pneumonet.errors import BadRequestError, ConfigError, InputError, InternalError, PneumoNetError
+from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNetError
 from pneumonet.finding import DISCLAIMER
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.taxonomy import CLASS_NAMES
-from pneumonet.web.answers import NO_STORE, as_answer, error_response, refusals_logged, request_id_of
+from pneumonet.web.answers import (
+    NO_STORE,
+    error_response,
+    milliseconds_since,
+    refusals_logged,
+    request_id_of,
+    unforeseen,
+)
 from pneumonet.web.bodies import read_question
 from pneumonet.web.service import Service
-
-logger = logging.getLogger("pneumonet.rest")
 
 # What each path takes; the gate refuses the rest, which Gradio's mount would answer in a shape of its own.
 METHODS: Final = {"/predict": ("POST",), "/health": ("GET", "HEAD"), "/api": ("GET", "HEAD")}
@@ -40,7 +44,9 @@ async def _predict(service: Service, request: Request, request_id: str) -> JSONR
         saliency=not asked.disable_cam,
     )
     picture = None if asked.disable_cam else await anyio.to_thread.run_sync(lambda: data_uri(overlay(finding)))
-    return JSONResponse(as_answer(finding, request_id, started) | {"gradcam_image": picture}, headers=NO_STORE)
+    return JSONResponse(
+        finding.answer(request_id, milliseconds_since(started)) | {"gradcam_image": picture}, headers=NO_STORE
+    )
 
 
 async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) -> Any:
@@ -51,9 +57,8 @@ async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) 
     except (PneumoNetError, ClientDisconnect) as error:
         known = error if isinstance(error, PneumoNetError) else BadRequestError("The request was cut short.")
         return error_response(known, request_id)
-    except Exception:
-        logger.exception("request=%s failed", request_id)
-        return error_response(InternalError("Something went wrong on our side."), request_id)
+    except Exception as error:
+        return error_response(unforeseen(error, request_id), request_id)
 
 
 def health(service: Service) -> tuple[int, dict[str, Any]]:

@@ -1,8 +1,6 @@
 """The page: what a visitor sees, and what each of its events does."""
 
-import logging
 import time
-import traceback
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,24 +11,20 @@ from pneumonet.errors import (
     AdmissionError,
     BadRequestError,
     EmptyFileError,
-    InternalError,
     NoFileError,
     PneumoNetError,
 )
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.web import view
-from pneumonet.web.answers import refusals_logged
+from pneumonet.web.answers import milliseconds_since, refusals_logged, unforeseen
 from pneumonet.web.endpoints import add_endpoints
-from pneumonet.web.examples import HELD_MINUTES, Example, HeldFilm, HeldFilms, load_examples
+from pneumonet.web.examples import Example, load_examples
+from pneumonet.web.held import HELD_MINUTES, HeldFilm, HeldFilms
 from pneumonet.web.service import Service, new_request_id
 from pneumonet.web.uploads import take_file
 
-logger = logging.getLogger("pneumonet.page")
-
 # A preview is decoded outside the service's queue, so it has a bound of its own.
 _PREVIEWS_AT_ONCE: Final = 2
-# Uploads never reach the disk; this sweeps up what Gradio may leave there all the same.
-_SWEEP_EVERY_SECONDS, _SWEEP_AGE_SECONDS = 1, 5
 
 
 class Page:
@@ -143,17 +137,13 @@ class Page:
     async def _answer(self, film: HeldFilm, force: bool, request_id: str) -> str:
         started = time.perf_counter()
         finding = await self.service.answer(film.data, request_id=request_id, door="page", force=force)
-        duration_ms = (time.perf_counter() - started) * 1000
+        duration_ms = milliseconds_since(started)
         config = self.service.model.snapshot.config
         return await anyio.to_thread.run_sync(view.result, finding, config, request_id, duration_ms)
 
     def _failure(self, error: Exception, request_id: str) -> str:
-        if not isinstance(error, PneumoNetError):
-            # The message may hold what is in the film: the kind and the place say enough.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
-            error = InternalError("Something went wrong on our side.")
-        return view.failure(error, request_id)
+        known = error if isinstance(error, PneumoNetError) else unforeseen(error, request_id)
+        return view.failure(known, request_id)
 
 
 def build_page(service: Service) -> gr.Blocks:
@@ -165,11 +155,7 @@ def build_page(service: Service) -> gr.Blocks:
     page = Page(service, load_examples())
     most = service.settings.max_upload_bytes
     limit = {"max_bytes": most, "megabytes": f"{most / 1_000_000:g}"}
-    with gr.Blocks(
-        title="PneumoNet",
-        analytics_enabled=False,
-        delete_cache=(_SWEEP_EVERY_SECONDS, _SWEEP_AGE_SECONDS),
-    ) as blocks:
+    with gr.Blocks(title="PneumoNet", analytics_enabled=False) as blocks:
         gr.HTML(view.words("header"), elem_id="page-header", apply_default_css=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="input-column", min_width=300):

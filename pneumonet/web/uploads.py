@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, NoFileError, PneumoNetError
-from pneumonet.web.answers import refusals_logged, request_id_of, too_large
+from pneumonet.web.answers import NO_STORE, refusals_logged, request_id_of, too_large
 from pneumonet.web.bodies import read_form
 
 # A caller who types the two requests of Gradio's protocol by hand needs a minute between them.
@@ -154,4 +154,4 @@ async def _output(request: Request) -> Response:
     data = outputs.get(request.path_params["path"])
     if data is None:
         raise HTTPException(404)
-    return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
+    return Response(data, media_type="image/png", headers=NO_STORE)

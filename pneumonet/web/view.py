@@ -6,10 +6,11 @@ painted as an all-clear.
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,12 @@ def words(name: str, **values: object) -> str:
         name: Its file in `page/`, without the suffix.
         values: What its `$` placeholders stand for.
     """
-    return Template((PAGE_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
+    return _template(name).substitute(values)
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template((PAGE_FOLDER / f"{name}.html").read_text(encoding="utf-8"))
 
 
 def example_styles(thumbnails: Sequence[tuple[int, str | None]]) -> str:
@@ -263,15 +269,9 @@ def _members(finding: Finding, config: SnapshotConfig) -> str:
 def _provenance(finding: Finding, request_id: str, duration_ms: float) -> str:
     model = finding.model
     origin = f"{model.repo_id} at {model.revision}" if model.repo_id else model.revision
-    answer = json.dumps(answer_json(finding, request_id, duration_ms), indent=2)
+    answer = json.dumps(finding.answer(request_id, duration_ms), indent=2)
     return (
         f'<p class="pn-meta">Model {escape(model.version)} (<code>{escape(origin)}</code>), '
         f"request <code>{escape(request_id)}</code>, {duration_ms / 1000:.2f} s. {escape(DISCLAIMER)}</p>"
         f'<button type="button" class="pn-button" data-copy="{escape(answer)}">Copy result as JSON</button>'
     )
-
-
-def answer_json(finding: Finding, request_id: str, duration_ms: float) -> dict[str, Any]:
-    """Return the JSON object that the page's copy button gives: the REST answer without its picture."""
-    own = {"timings": finding.timings, "request_id": request_id, "duration_ms": round(duration_ms, 1)}
-    return {**finding.to_dict(), **own}

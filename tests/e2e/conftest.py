@@ -18,6 +18,7 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import DISPLAY_NAMES
 from pneumonet.web import examples, ui
+from pneumonet.web.held import HeldFilms
 from tests.support.films import encoded, phantom
 from tests.web.conftest import Running, serving
 
@@ -74,9 +75,9 @@ def _in_colour() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def held_films() -> examples.HeldFilms:
+def held_films() -> HeldFilms:
     """The films that the site's visitors have chosen."""
-    return examples.HeldFilms()
+    return HeldFilms()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,7 @@ def site(
     tiny_snapshot: Path,
     tiny_model: PneumoNet,
     films: Path,
-    held_films: examples.HeldFilms,
+    held_films: HeldFilms,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
     """The whole app, with two examples of its own."""

@@ -12,7 +12,7 @@ import pytest
 
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web.examples import HeldFilms
+from pneumonet.web.held import HeldFilms
 from pneumonet.web.tidying import private_folder
 from tests.e2e.conftest import HOSTILE_TITLE, Visit, analyse, answer, choose, expected
 from tests.web.conftest import Running, serving, wait_until

@@ -12,8 +12,9 @@ import pytest
 from pneumonet.errors import BusyError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import examples, ui
-from pneumonet.web.examples import Example, HeldFilm, HeldFilms
+from pneumonet.web import held, ui
+from pneumonet.web.examples import Example
+from pneumonet.web.held import HeldFilm, HeldFilms
 from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
 
@@ -126,7 +127,7 @@ def test_an_example_empties_the_box_once(tiny_model: PneumoNet, refused_example:
 def test_a_film_whose_time_runs_out_is_answered_and_then_forgotten(
     tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examples, "HELD_MINUTES", 0.001)
+    monkeypatch.setattr(held, "HELD_MINUTES", 0.001)
 
     async def ask() -> None:
         page, service = _page(tiny_model)
@@ -143,7 +144,7 @@ def test_a_film_whose_time_runs_out_is_answered_and_then_forgotten(
 def test_a_full_page_refuses_newcomers_in_words(
     tiny_model: PneumoNet, refused_example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examples, "_HELD_BYTES", 10)
+    monkeypatch.setattr(held, "_HELD_BYTES", 10)
 
     async def ask() -> None:
         page, service = _page(tiny_model, refused_example)
@@ -180,8 +181,8 @@ def test_each_film_has_one_line_in_the_log(tiny_model: PneumoNet, caplog: pytest
 
 
 def test_films_are_held_one_a_visitor_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "_HELD_BYTES", 2_025)
-    monkeypatch.setattr(examples, "HELD_MINUTES", 0.001)
+    monkeypatch.setattr(held, "_HELD_BYTES", 2_025)
+    monkeypatch.setattr(held, "HELD_MINUTES", 0.001)
 
     async def hold() -> None:
         held = HeldFilms()

@@ -15,7 +15,6 @@ from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
 from pneumonet.web import view
-from pneumonet.web.answers import as_answer
 from pneumonet.web.examples import Example, load_examples
 from tests.support.films import encoded, phantom
 
@@ -160,7 +159,7 @@ def test_the_copied_json_is_the_answer(finding: Finding, tiny_model: PneumoNet) 
     (button,) = _result(finding, tiny_model).having("data-copy")
     copied = json.loads(button["data-copy"])
     # What every web door says, less /explain's picture.
-    assert set(copied) == set(as_answer(finding, "0123456789abcdef", 0.0))
+    assert set(copied) == set(finding.answer("0123456789abcdef", 0.0))
     assert copied == {
         **finding.to_dict(),
         "timings": finding.timings,
