@@ -20,7 +20,7 @@ from pneumonet.snapshot import InputConfig, MemberConfig
 from pneumonet.training.calibrate import calibrate
 from pneumonet.training.export import export_member
 from pneumonet.training.films import split_films
-from pneumonet.training.run import load_averaged
+from pneumonet.training.run_folder import load_averaged
 
 # The customer's weights. Target layers: the last feature map of each, what its pooling sees.
 _CONVNEXT = MemberConfig("convnext_tiny", "ConvNeXt-Tiny", "convnext_tiny", 0.4, 1.0, "stages.3")

@@ -8,19 +8,19 @@ class Recipe:
     """Everything that decides a run's weights, beside the films.
 
     Attributes:
+        init: Where the weights start: one of `INITS`, or the folder of a run to go on from.
+        views: Folder of the views with their teachers' answers that a student learns from; None for a teacher.
         sizes: (first epoch, side in pixels) pairs: progressive resizing.
-        teacher_size: Side of the view that the teachers see; the student sees the same view made smaller.
         label_share: Weight of the label's loss in a distilled run; the teachers' has the rest.
-        feature_weight: Weight of the cosine distance between pooled features in a distilled run.
+        feature_weight: Weight of the cosine distance between feature maps in a distilled run.
         ema_decay: Decay of the exponential moving average of the weights, which is what a run yields.
     """
 
     arch: str
     init: str = "random"
-    teachers: tuple[str, ...] = ()
+    views: str | None = None
     epochs: int = 12
     sizes: tuple[tuple[int, int], ...] = ((0, 128),)
-    teacher_size: int = 192
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
