@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PNEUMONET_PORT ?= 7860
+VERSION ?= 0.2.0
 export PNEUMONET_PORT
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench weights clean
 
 run: $(VENV)/.app
 	@exec $(BIN)/python app.py
@@ -35,6 +36,9 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.app
 
 clean:
 	rm -rf $(VENV)
+
+weights: $(VENV)/.dev
+	$(BIN)/python scripts/make_weights.py --version $(VERSION)
 
 bench: $(VENV)/.dev
 	$(BIN)/python scripts/benchmark.py
