@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard
 
 from pneumonet.evaluation import Answer, build_report
+from pneumonet.evaluation.subgroups import Traits
 from pneumonet.hub import check_publishable
 from pneumonet.model import PneumoNet
 from pneumonet.settings import DEFAULT_SNAPSHOT
@@ -42,6 +43,7 @@ def _report(model: PneumoNet, *, causes: bool = True, seed: int = 0) -> dict[str
                 prediction_set=tuple(int(c) for c in np.flatnonzero(probabilities > 0.2)),
                 is_indeterminate=bool(probabilities.max() < 0.7),
                 refusals=("blank",) if i == 7 else (),
+                traits=Traits("L" if i % 2 else "RGB", 224, 224, float(i)),
             )
         )
     report = build_report(answers, [], model.snapshot.config, resamples=50)
@@ -144,7 +146,7 @@ class TestGeneratedCard:
         "words",
         [
             "0.4", "0.6", "took 2.5 core-hours", "mean answer of teacher_a, teacher_b to each, in 0.5 core-hours",
-            "| views | 2 |", "96 from epoch 1, 128 from epoch 2", "0.04 kWh", "Patients in both: 0",
+            "| views | 2 |", "| image mode | L | 4", "| sharpness | under ", "96 from epoch 1, 128 from epoch 2", "0.04 kWh", "Patients in both: 0",
             "Of 12 of them", "11 get the same class", "0.055", "624 films, sealed", "0.812", "refuses 1 (1.1 %)",
             "`blank` 1", "CC BY 4.0", "10.17632/rscbjbr9sj.2", "Saporta", "Do not use it on adults", "random weights",
         ],

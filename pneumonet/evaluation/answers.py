@@ -8,8 +8,10 @@ from tqdm import tqdm
 
 from pneumonet.errors import InputError
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
+from pneumonet.evaluation.subgroups import Traits
 from pneumonet.finding import Finding
 from pneumonet.model import PneumoNet
+from pneumonet.reading import read_radiograph
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 from pneumonet.training.films import label_of, patient_of
 
@@ -27,6 +29,7 @@ class Answer:
         prediction_set: Indices of the classes left open.
         is_indeterminate: Whether the risk level is "Indeterminate".
         refusals: Codes of admission's reasons; empty where it accepts the film.
+        traits: What the film's file is like, None where not known.
     """
 
     file: str
@@ -37,6 +40,7 @@ class Answer:
     prediction_set: tuple[int, ...] = ()
     is_indeterminate: bool = False
     refusals: tuple[str, ...] = ()
+    traits: Traits | None = None
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,17 @@ def answer_films(
     for film, label in tqdm(zip(films, labels, strict=True), "films", len(films), unit="film", disable=not progress):
         file = film.relative_to(folder).as_posix()
         try:
-            finding = model.predict(film, force=True, saliency=False)
+            radiograph = read_radiograph(film, limits=model.limits)
+            finding = model.predict(radiograph, force=True, saliency=False)
         except InputError as error:
             errors.append(FilmError(file, error.code))
             continue
         label_index = CAUSE_NOT_STATED if label is None else CLASS_NAMES.index(label)
-        answers.append(_answer(finding, file, patient_of(film), label_index))
+        answers.append(_answer(finding, file, patient_of(film), label_index, Traits.of(film, radiograph)))
     return answers, errors
 
 
-def _answer(finding: Finding, file: str, patient: str, label_index: int) -> Answer:
+def _answer(finding: Finding, file: str, patient: str, label_index: int, traits: Traits) -> Answer:
     return Answer(
         file=file,
         patient=patient,
@@ -90,6 +95,7 @@ def _answer(finding: Finding, file: str, patient: str, label_index: int) -> Answ
         prediction_set=tuple(CLASS_NAMES.index(name) for name in finding.prediction_set),
         is_indeterminate=finding.risk is Risk.INDETERMINATE,
         refusals=tuple(reason.code for reason in finding.admission.reasons),
+        traits=traits,
     )
 
 

@@ -19,6 +19,7 @@ from pneumonet.evaluation.metrics import (
     confusion_matrix,
     score,
 )
+from pneumonet.evaluation.subgroups import subgroups
 from pneumonet.snapshot import SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES
 
@@ -73,6 +74,7 @@ def build_report(
         "reliability": _reliability(probabilities, labels) if has_causes else None,
         "members": {name: score(of_member, labels) for name, of_member in members.items()},
         "best_weight": _best_weight(members, labels, config) if has_causes else None,
+        "subgroups": subgroups(answers, probabilities, labels, resamples=resamples, seed=seed),
         "intervals": intervals,
         "bootstrap": {"resamples": resamples, "seed": seed, "unit": "patient", "level": 0.95},
         "n": len(answers),

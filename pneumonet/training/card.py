@@ -101,6 +101,7 @@ def _evaluation(metrics: Metrics) -> str:
             "Truth in rows, answer in columns:",
             markdown_table(_confusion(metrics)),
             *_best_weight(metrics),
+            *_subgroups(metrics),
         ]
     )
 
@@ -127,6 +128,17 @@ def _per_class(metrics: Metrics) -> list[list[str]]:
 def _confusion(metrics: Metrics) -> list[list[str]]:
     names = [DISPLAY_NAMES[name] for name in CLASS_NAMES]
     return [["", *names], *([n, *map(str, row)] for n, row in zip(names, metrics["confusion"], strict=True))]
+
+
+def _subgroups(metrics: Metrics) -> list[str]:
+    if not metrics.get("subgroups"):
+        return []
+    rows = [["factor", "group", "films", "normal", "accuracy, three classes", "accuracy, normal or pneumonia"]]
+    for factor, groups in metrics["subgroups"].items():
+        for name, group in groups.items():
+            figures = [figure(group, key) for key in ("accuracy", "binary.accuracy")]
+            rows.append([factor, name, str(group["n"]), str(group["n_normal"]), *figures])
+    return [prose.SUBGROUPS, markdown_table(rows)]
 
 
 def _best_weight(metrics: Metrics) -> list[str]:

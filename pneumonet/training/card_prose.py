@@ -126,6 +126,11 @@ Macro figures, since accuracy follows the commonest class; normal-or-pneumonia f
 most published results use (score: one minus the probability of normal; decision: the most likely class is not
 normal)."""
 
+SUBGROUPS: Final = """\
+By what a film's file is like, where more than one group has ten films. Sharpness is the mean absolute Laplacian at
+224 px in grey levels. The films at hand are squashed and re-encoded alike, so the size, shape and mode of the
+published files can't be told; sharpness stands in for them, since the larger files are the sharper."""
+
 CALIBRATION: Final = """\
 ## Calibration, prediction sets and abstention
 
