@@ -146,7 +146,8 @@ class TestGeneratedCard:
         "words",
         [
             "0.4", "0.6", "took 2.5 core-hours", "mean answer of teacher_a, teacher_b to each, in 0.5 core-hours",
-            "| views | 2 |", "| image mode | L | 4", "| sharpness | under ", "96 from epoch 1, 128 from epoch 2", "0.04 kWh", "Patients in both: 0",
+            "| views | 2 |", "## Failures", "| not described |", "| image mode | L | 4", "| sharpness | under ",
+            "96 from epoch 1, 128 from epoch 2", "0.04 kWh", "Patients in both: 0",
             "Of 12 of them", "11 get the same class", "0.055", "624 films, sealed", "0.812", "refuses 1 (1.1 %)",
             "`blank` 1", "CC BY 4.0", "10.17632/rscbjbr9sj.2", "Saporta", "Do not use it on adults", "random weights",
         ],
@@ -243,6 +244,9 @@ class TestCommittedCard:
 
     def test_holds_what_a_card_must(self) -> None:
         _card_holds(DEFAULT_SNAPSHOT)
+
+    def test_each_failure_is_described(self) -> None:
+        assert "not described" not in (DEFAULT_SNAPSHOT / "README.md").read_text()
 
     def test_figures_are_of_these_weights(self) -> None:
         metrics = json.loads((DEFAULT_SNAPSHOT / "metrics.json").read_text())

@@ -9,6 +9,7 @@ from sklearn import metrics as sklearn_metrics
 
 from pneumonet.calibration import expected_calibration_error
 from pneumonet.evaluation import Answer, FilmError, bootstrap, build_report, score
+from pneumonet.evaluation.failures import FAILURES, worst_failures
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED, auroc, confusion_matrix, figures
 from pneumonet.evaluation.table import as_text
 from pneumonet.model import PneumoNet
@@ -38,6 +39,30 @@ def _random_films(n: int, seed: int, ties: bool = False) -> tuple[NDArray[np.flo
         probabilities = (probabilities * 5).round() + 0.2
         probabilities /= probabilities.sum(1, keepdims=True)
     return probabilities, labels
+
+
+class TestFailures:
+    def _answer(self, file: str, patient: str, truth: int, *probabilities: float) -> Answer:
+        return Answer(file, patient, truth, probabilities)
+
+    def test_the_surest_wrong_answers_come_first_one_a_patient(self) -> None:
+        answers = [
+            self._answer("right.png", "a", B, 0.99, 0.0, 0.01),
+            self._answer("wrong.png", "b", V, 0.7, 0.1, 0.2),
+            self._answer("surer.png", "c", N, 0.1, 0.1, 0.8),
+            self._answer("same child.png", "c", N, 0.75, 0.2, 0.05),
+            self._answer("no cause.png", "d", CAUSE_NOT_STATED, 0.05, 0.9, 0.05),
+        ]
+        assert worst_failures(answers) == [
+            {"file": "surer.png", "truth": "NORMAL", "answer": "VIRAL_PNEUMONIA", "probability": 0.8,
+             "probability_of_truth": 0.1},
+            {"file": "wrong.png", "truth": "VIRAL_PNEUMONIA", "answer": "BACTERIAL_PNEUMONIA", "probability": 0.7,
+             "probability_of_truth": 0.2},
+        ]  # fmt: skip
+
+    def test_there_are_no_more_than_a_reader_will_read(self) -> None:
+        answers = [self._answer(f"{i}.png", f"p{i}", V, 0.7, 0.1, 0.2) for i in range(40)]
+        assert len(worst_failures(answers)) == FAILURES
 
 
 class TestScore:

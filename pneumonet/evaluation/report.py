@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pneumonet.calibration import confidence_bins, negative_log_likelihood
 from pneumonet.evaluation.answers import Answer, FilmError
+from pneumonet.evaluation.failures import worst_failures
 from pneumonet.evaluation.metrics import (
     CAUSE_NOT_STATED,
     ECE_BINS,
@@ -75,6 +76,7 @@ def build_report(
         "members": {name: score(of_member, labels) for name, of_member in members.items()},
         "best_weight": _best_weight(members, labels, config) if has_causes else None,
         "subgroups": subgroups(answers, probabilities, labels, resamples=resamples, seed=seed),
+        "failures": worst_failures(answers),
         "intervals": intervals,
         "bootstrap": {"resamples": resamples, "seed": seed, "unit": "patient", "level": 0.95},
         "n": len(answers),

@@ -1,5 +1,7 @@
 """The model card's text. Every figure in it is read from metrics.json or config.json; none is typed in."""
 
+import json
+from pathlib import Path
 from typing import Any, Final
 
 from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, SnapshotConfig
@@ -7,6 +9,8 @@ from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, REVIEW_CONFIDENCE
 from pneumonet.training import card_prose as prose
 from pneumonet.training.card_tables import figure, markdown_table, percent
 
+# What the developers see on single films of the training archive, by file: true of the film, whatever the weights.
+FILM_WORDS: Final = Path(__file__).with_name("film_words.json")
 HELD_BACK: Final = "patient-held-back eighth of the official train split"
 Metrics = dict[str, Any]
 
@@ -43,6 +47,7 @@ def card_body(metrics: Metrics, config: SnapshotConfig) -> str:
         _official_test(metrics),
         _adult(metrics),
         _parity(metrics),
+        _failures(metrics),
         _limits(metrics),
         prose.EXAMINATION,
         _training(metrics),
@@ -234,6 +239,19 @@ def _parity(metrics: Metrics) -> str:
         mean=f"{parity['mean_difference']:.3f}",
         largest=f"{parity['max_difference']:.3f}",
     )
+
+
+def _failures(metrics: Metrics) -> str:
+    failures = metrics.get("failures")
+    if not failures:
+        return ""
+    words = json.loads(FILM_WORDS.read_text())
+    rows = [["film", "truth", "answer", "probability of it", "of the truth", "what is seen"]]
+    for failure in failures:
+        names = [DISPLAY_NAMES[failure[key]].lower() for key in ("truth", "answer")]
+        values = [f"{failure[key]:.3f}" for key in ("probability", "probability_of_truth")]
+        rows.append([f"`{failure['file']}`", *names, *values, words.get(failure["file"], "not described")])
+    return f"{prose.FAILURES}\n\n{markdown_table(rows)}"
 
 
 def _limits(metrics: Metrics) -> str:

@@ -181,6 +181,12 @@ The training films were squashed beforehand. Of {n} of them that are at hand as 
 the same class in both forms; the probability of the answer differs by {mean} in the mean and {largest} at most.
 They are films the model was trained on: a test of the reading path, never of accuracy."""
 
+FAILURES: Final = """\
+## Failures
+
+The held-back films that the ensemble is most sure of and wrong about, one a patient. The labels are taken for the
+truth, though some of them may be wrong. What is seen is told by the developers, who are no radiologists:"""
+
 LIMITS: Final = """\
 ## Limits, risks and bias
 

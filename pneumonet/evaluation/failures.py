@@ -1,0 +1,36 @@
+"""The films that a model is most sure of and wrong about."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pneumonet.evaluation.answers import Answer
+from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
+from pneumonet.taxonomy import CLASS_NAMES
+
+FAILURES: Final = 12
+
+
+def worst_failures(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Return the surest wrong answers, at most `FAILURES`, the surest first; one film a patient.
+
+    Films whose cause is not stated are passed over. Each has `file`, `truth`, `answer`, `probability` of the answer and
+    `probability_of_truth`.
+    """
+    wrong = [a for a in answers if a.label_index not in (CAUSE_NOT_STATED, _answer(a))]
+    surest: dict[str, Answer] = {}
+    for answer in sorted(wrong, key=lambda a: -max(a.probabilities)):
+        surest.setdefault(answer.patient, answer)
+    return [
+        {
+            "file": a.file,
+            "truth": CLASS_NAMES[a.label_index],
+            "answer": CLASS_NAMES[_answer(a)],
+            "probability": max(a.probabilities),
+            "probability_of_truth": a.probabilities[a.label_index],
+        }
+        for a in list(surest.values())[:FAILURES]
+    ]
+
+
+def _answer(answer: Answer) -> int:
+    return max(range(len(CLASS_NAMES)), key=lambda index: answer.probabilities[index])
