@@ -18,9 +18,8 @@ from typing import Final
 import torch
 
 Stage = list[list[str]]
-_TEACHER: Final = ["--init", "package", "--precision", "float32", "--epochs", "5", "--learning-rate", "5e-4",
-                   "--ema-decay", "0.99"]  # fmt: skip
-_SECOND: Final = ["--sizes", "0:128", "--learning-rate", "7e-4", "--warmup-epochs", "0.5", "--seed", "2"]
+_FULL: Final = ["--sizes", "0:192", "--learning-rate", "5e-4", "--warmup-epochs", "0.2", "--ema-decay", "0.99",
+                "--seed", "3"]  # fmt: skip
 
 
 def stages(runs: Path, data: Path, version: str, threads: int) -> list[Stage]:
@@ -34,43 +33,33 @@ def stages(runs: Path, data: Path, version: str, threads: int) -> list[Stage]:
     def evaluate(folder: Path, name: str, *options: str) -> list[str]:
         return ["scripts/evaluate.py", str(folder), *options, "--json", str(runs / f"{name}.json")]
 
-    teachers = [
-        train("tf_efficientnet_lite2", "teacher_lite2", *_TEACHER, "--sizes", "0:160", "1:192", "3:224",
-              "--drop-path", "0.1", "--seed", "1"),
-        train("tf_efficientnet_lite0", "teacher_lite0_224", *_TEACHER, "--sizes", "0:160", "1:192", "3:224",
-              "--drop-path", "0.1", "--seed", "2"),
-        train("tf_efficientnet_lite0", "teacher_lite0", *_TEACHER, "--sizes", "0:192"),
-    ]  # fmt: skip
-    seen = str(runs / "views")
-    views = ["scripts/make_views.py", *(command[-1] for command in teachers), "--rounds", "6", "--size", "160",
-             "--data", str(films), "--out", seen]  # fmt: skip
-    sizes = ["--views", seen, "--sizes", "0:96", "4:128"]
-    first = [
-        train("convnext_tiny", "convnext_tiny_first", *sizes, "--epochs", "10"),
-        train("tf_efficientnetv2_s", "efficientnetv2_s_first", *sizes, "--epochs", "9"),
+    teacher = train("tf_efficientnet_lite0", "teacher_lite0", "--init", "package", "--precision", "float32",
+                    "--sizes", "0:192", "--epochs", "5", "--learning-rate", "5e-4", "--ema-decay", "0.99")  # fmt: skip
+    taught = ["--teacher", teacher[-1]]
+    small = [
+        train("convnext_tiny", "convnext_tiny_small", *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
+        train("tf_efficientnetv2_s", "efficientnetv2_s_small", *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
     ]
-    second = [
-        train("convnext_tiny", "convnext_tiny", "--init", first[0][-1], "--views", seen, *_SECOND, "--epochs", "8"),
-        train("tf_efficientnetv2_s", "efficientnetv2_s", "--init", first[1][-1], "--views", seen, *_SECOND,
-              "--epochs", "12"),
-    ]  # fmt: skip
-    students = [command[-1] for command in second]
+    full = [
+        train("convnext_tiny", "convnext_tiny", "--init", small[0][-1], *taught, *_FULL, "--epochs", "2"),
+        train("tf_efficientnetv2_s", "efficientnetv2_s", "--init", small[1][-1], *taught, *_FULL, "--epochs", "3"),
+    ]
+    students = [command[-1] for command in full]
     card = ["scripts/write_card.py", "--data", str(films)]
     for option, name in (("metrics", "held_back"), ("adult", "adult"), ("original-size-parity", "parity"),
                          ("calibration", "calibration")):  # fmt: skip
         card += [f"--{option}", str(runs / f"{name}.json")]
-    for command in (*teachers, *first, *second):
+    for command in (teacher, *small, *full):
         card += ["--run", command[-1]]
     return [
-        teachers,
-        [views],
-        first,
-        second,
+        [teacher],
+        small,
+        full,
         [["scripts/calibrate.py", *students, "--version", version, "--data", str(films)]],
         [evaluate(films, "held_back", "--held-back")],
         [evaluate(data / "adult_cxr", "adult")],
         [evaluate(data / "originals", "parity", "--parity-with", str(films))],
-        [[*card, "--views", f"{seen}=2"]],
+        [card],
     ]
 
 

@@ -1,7 +1,7 @@
 """Train one backbone on the paediatric films, from labels alone or distilled from teachers.
 
     python scripts/train.py tf_efficientnet_lite0 --init package --sizes 0:192 --epochs 5 --out runs/teacher
-    python scripts/train.py convnext_tiny --views runs/views --sizes 0:96 4:128 --out runs/convnext_tiny
+    python scripts/train.py convnext_tiny --teacher runs/teacher --sizes 0:96 4:128 --out runs/convnext_tiny
 
 Started again with the same arguments, it goes on after the last whole epoch.
 """
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run, ignored by git")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"))
     parser.add_argument("--init", default=default.init, help=f"{', '.join(INITS)}, or a run's folder to go on from")
-    parser.add_argument("--views", help="folder of views with their teachers' answers, for a student")
+    parser.add_argument("--teacher", action="append", default=[], help="folder of a finished run; may be repeated")
     parser.add_argument("--sizes", type=_size, nargs="+", default=list(default.sizes), metavar="EPOCH:PIXELS")
     parser.add_argument("--precision", choices=["bfloat16", "float32"], default=default.precision)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
@@ -54,7 +54,7 @@ def main() -> None:
     threads = arguments.pop("threads")
     if threads:
         torch.set_num_threads(threads)
-    recipe = Recipe(sizes=tuple(arguments.pop("sizes")), **arguments)
+    recipe = Recipe(teachers=tuple(arguments.pop("teacher")), sizes=tuple(arguments.pop("sizes")), **arguments)
     training, held_back = split_films(data, recipe.held_back_fold)
     print(f"{len(training)} films to train on, {len(held_back)} held back")
     Run(recipe, out, device).fit(FilmSet.read(training), FilmSet.read(held_back))

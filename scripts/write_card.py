@@ -2,12 +2,12 @@
 
     python scripts/write_card.py
     python scripts/write_card.py --metrics held_back.json --adult adult.json --calibration runs/calibration.json \
-        --run runs/teacher_lite0=2 --views runs/views=2 --run runs/convnext_tiny --run runs/efficientnetv2_s
+        --run runs/teacher_lite0=2 --run runs/convnext_tiny --run runs/efficientnetv2_s
 
 The README's figures are made anew too, where the snapshot is the committed one. With figures given, they are put into
 metrics.json first: those of --metrics, the JSON that scripts/evaluate.py writes for the held-back fold, at its top
-level, and the others under a key each, which keep what they hold when not given. The cores of a run, or
-of the making of views, follow its folder, 1 by default.
+level, and the others under a key each, which keep what they hold when not given. A run's cores follow its
+folder, 1 by default.
 """
 
 import argparse
@@ -138,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--original-size-parity", type=Path, metavar="JSON", help="evaluate.py --parity-with's")
     parser.add_argument("--calibration", type=Path, metavar="JSON", help="calibrate.py's")
     parser.add_argument("--run", type=_run, action="append", default=[], metavar="FOLDER[=CORES]")
-    parser.add_argument("--views", type=_run, action="append", default=[], metavar="FOLDER[=CORES]")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"), help="counts of --run")
     return parser
 
@@ -152,7 +151,7 @@ def _updated(metrics: dict[str, Any], arguments: argparse.Namespace) -> dict[str
             metrics[key] = json.loads(path.read_text())
     if arguments.run:
         runs = dict(arguments.run)
-        training = summarise_runs(runs, dict(arguments.views))
+        training = summarise_runs(runs)
         training["split"] = summarise_split(arguments.data, training["runs"][-1]["held_back_fold"])
         metrics["training"] = training
     return metrics

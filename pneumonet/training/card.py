@@ -272,30 +272,26 @@ def _training(metrics: Metrics) -> str:
     training = metrics.get("training", {})
     if not training.get("runs"):
         return prose.PROCEDURE
-    header = ["run", "architecture", "start", "learns from", "epochs", "side in pixels", "batch", "learning rate",
+    header = ["run", "architecture", "start", "teachers", "epochs", "side in pixels", "batch", "learning rate",
               "core-hours", "accuracy"]  # fmt: skip
     rows = [header, *(_run_row(run) for run in training["runs"])]
-    views = [
-        prose.VIEWS.format(**{**part, "teachers": ", ".join(part["teachers"]), "hours": f"{part['core_hours']:.1f}"})
-        for part in training["views"]
-    ]
     cost = prose.COST.format(
         core_hours=f"{training['core_hours']:.1f}", watts=training["watts_per_core"], kwh=f"{training['kwh']:.2f}"
     )
-    return "\n\n".join([prose.PROCEDURE, markdown_table(rows), *views, cost])
+    return "\n\n".join([prose.PROCEDURE, markdown_table(rows), cost])
 
 
 def _run_row(run: dict[str, Any]) -> list[str]:
     sizes = ", ".join(f"{side} from epoch {first + 1}" for first, side in run["sizes"])
     start = prose.STARTS.get(run["init"], f"weights of {run['init']}")
-    learns_from = ", ".join(run["learns_from"]) or "labels alone"
+    teachers = ", ".join(run["teachers"]) or "none"
     numbers = [
         str(run["batch_size"]),
         f"{run['learning_rate']:g}",
         f"{run['core_hours']:.1f}",
         f"{run['accuracy']:.3f}",
     ]
-    return [run["name"], f"`{run['arch']}`", start, learns_from, str(run["epochs"]), sizes, *numbers]
+    return [run["name"], f"`{run['arch']}`", start, teachers, str(run["epochs"]), sizes, *numbers]
 
 
 def _files(config: SnapshotConfig) -> str:

@@ -224,10 +224,6 @@ and the labels. AdamW, cosine schedule with warm-up, mixup, label smoothing, squ
 resizing, an exponential moving average of the weights, which is what is published, in float16. No picture is
 mirrored: the heart has a side."""
 
-VIEWS: Final = """\
-`{name}`: {rounds} augmented views of each of {films} films at {size} px (seed {seed}), and the mean answer of
-{teachers} to each, in {hours} core-hours."""
-
 COST: Final = """\
 Accuracy is the run's own last figure on the held-back fold, at its training size and before calibration. All runs
 took {core_hours} core-hours of CPU and no GPU. Environmental note: at {watts} W a core, an assumption, that is

@@ -1,44 +1,76 @@
-"""The loss of a student: it follows the teachers' probabilities, and place by place a teacher's feature map."""
+"""What a student takes from its teachers: their answers, and one teacher's feature maps, level by level.
+
+Student and teachers see the same view (Beyer et al., "Knowledge distillation: a good teacher is patient and
+consistent", CVPR 2022). A label says one thing of a film, and a teacher's answer hardly more; its maps say something
+of every place at every scale (Romero et al., "FitNets", ICLR 2015), which is what a backbone from random weights
+lacks in a short schedule.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pneumonet.training.views import Lesson
+from pneumonet.training.backbones import TimmModel
+from pneumonet.training.teacher import Teacher
+
+# Reductions 8, 16 and 32 of the backbones here: earlier maps are large and say little that a film's pixels do not.
+LEVELS: Final = 3
 
 
-class FeatureDistance(nn.Module):
-    """Distance between a student's last feature map, through a linear projection, and the teacher's.
+class Distillation(nn.Module):
+    """Teachers, and the linear projections that lay a student's last maps on the first teacher's."""
 
-    Every place of the map is a lesson of its own, where pooled features give one a film: from random weights, that is
-    what a short schedule lacks.
-    """
+    def __init__(self, teachers: Sequence[Teacher], student: TimmModel) -> None:
+        """Make projections for a student.
 
-    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        Args:
+            teachers: Finished runs, at least one.
+            student: A timm model of as many levels.
+        """
         super().__init__()
-        self.projection = nn.Conv2d(student_channels, teacher_channels, 1)
+        # Outside the module's own parts: their weights are neither trained nor kept in the student's checkpoints.
+        self.teachers = tuple(teachers)
+        pairs = zip(_channels(student), _channels(teachers[0].model), strict=True)
+        self.projections = nn.ModuleList(nn.Conv2d(own, taught, 1) for own, taught in pairs)
 
-    def forward(self, features: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        """Return the mean cosine distance, in [0, 2], of (N, C, h, w) features to (N, D, H, W) teacher's maps."""
-        projected = self.projection(features).float()
-        # The student's views are smaller than the teacher's, and so is its map.
-        target = F.adaptive_avg_pool2d(maps, projected.shape[-2:])
-        return (1 - F.cosine_similarity(projected, target, dim=1)).mean()
+    @classmethod
+    def of_runs(
+        cls, folders: Sequence[Path], student: TimmModel, held_back_fold: int, device: torch.device
+    ) -> "Distillation":
+        """Return the distillation from some runs.
+
+        Raises:
+            OSError: If a folder holds no run.
+            ValueError: If a run is not finished, or was trained on the films held back.
+        """
+        teachers = [Teacher(folder, device) for folder in folders]
+        for teacher in teachers:
+            if teacher.recipe["held_back_fold"] != held_back_fold:
+                raise ValueError(f"expected teachers that have not seen the films held back here, got {teacher.name}")
+        return cls(teachers, student).to(device)
+
+    def forward(self, maps: list[torch.Tensor], views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the teachers' mean probabilities (N, 3), and the mean cosine distance of the maps, in [0, 2].
+
+        Args:
+            maps: The student's last `LEVELS` maps, (N, C, h, w), finest first.
+            views: (N, 1, S, S) in [0, 1], what the student saw: mixed and at its size, so that maps lie place on place.
+        """
+        answers = [teacher.answer(views, LEVELS) for teacher in self.teachers]
+        distances = []
+        for projection, own, taught in zip(self.projections, maps, answers[0][1], strict=True):
+            projected = projection(own).float()
+            # Standardised by channel: else the channels' common mean makes all directions alike.
+            std, mean = torch.std_mean(taught, (0, 2, 3), keepdim=True)
+            target = F.adaptive_avg_pool2d((taught - mean) / (std + 1e-3), projected.shape[-2:])
+            distances.append((1 - F.cosine_similarity(projected, target, dim=1)).mean())
+        return torch.stack([probabilities for probabilities, _ in answers]).mean(0), torch.stack(distances).mean()
 
 
-def distillation_loss(
-    logits: torch.Tensor, targets: torch.Tensor, lesson: Lesson, weights: torch.Tensor, label_share: float
-) -> torch.Tensor:
-    """Return the cross-entropy with the labels and the divergence from the teachers, weighted by class.
-
-    Args:
-        logits: (N, 3) float32 of the student.
-        targets: (N, 3) float32 label distributions, smoothed and mixed.
-        lesson: What the teachers say of the views.
-        weights: (N,) float32.
-        label_share: Weight of the labels; the teachers have the rest.
-    """
-    log_probabilities = F.log_softmax(logits, 1)
-    from_labels = -(targets * log_probabilities).sum(1)
-    from_teachers = F.kl_div(log_probabilities, lesson.probabilities, reduction="none").sum(1)
-    return ((label_share * from_labels + (1 - label_share) * from_teachers) * weights).mean()
+def _channels(model: TimmModel) -> list[int]:
+    info = model.feature_info
+    return [level["num_chs"] for level in (info if isinstance(info, list) else info.get_dicts())][-LEVELS:]

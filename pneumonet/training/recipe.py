@@ -9,16 +9,17 @@ class Recipe:
 
     Attributes:
         init: Where the weights start: one of `INITS`, or the folder of a run to go on from.
-        views: Folder of the views with their teachers' answers that a student learns from; None for a teacher.
+        teachers: Folders of the runs whose mean answer a student follows, and the first one's feature maps; none for a
+            teacher, which learns from the labels alone.
         sizes: (first epoch, side in pixels) pairs: progressive resizing.
         label_share: Weight of the label's loss in a distilled run; the teachers' has the rest.
-        feature_weight: Weight of the cosine distance between feature maps in a distilled run.
+        feature_weight: Weight of the distance between feature maps in a distilled run.
         ema_decay: Decay of the exponential moving average of the weights, which is what a run yields.
     """
 
     arch: str
     init: str = "random"
-    views: str | None = None
+    teachers: tuple[str, ...] = ()
     epochs: int = 12
     sizes: tuple[tuple[int, int], ...] = ((0, 128),)
     batch_size: int = 32

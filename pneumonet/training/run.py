@@ -1,7 +1,6 @@
 """One training run: a backbone, from its start to its averaged weights, resumable after each epoch.
 
-A teacher is trained by the labels alone, on views drawn as it goes. A student is distilled: it sees a fixed set of
-views, and follows the labels and what the teachers said of each.
+A teacher is trained by the labels alone. A student follows its teachers too (`pneumonet.training.distillation`).
 """
 
 import json
@@ -19,11 +18,10 @@ from tqdm import tqdm
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.augment import Mixup, augment, resized
 from pneumonet.training.backbones import INITS, TimmModel, build_backbone, normalisation
-from pneumonet.training.distillation import FeatureDistance, distillation_loss
+from pneumonet.training.distillation import LEVELS, Distillation
 from pneumonet.training.films import FilmSet
 from pneumonet.training.recipe import Recipe
 from pneumonet.training.run_folder import CHECKPOINT, HISTORY, RECIPE, load_averaged
-from pneumonet.training.views import Lesson, ViewSet
 
 
 @dataclass
@@ -50,10 +48,10 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.model = self._build().to(device).to(memory_format=torch.channels_last)
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
-        self.views = self._open_views()
-        self.distance: nn.Module = nn.Identity()
-        if self.views:
-            self.distance = FeatureDistance(self.model.num_features, self.views.maps.shape[2]).to(device)
+        self.distillation: Distillation | None = None
+        if recipe.teachers:
+            folders = [Path(teacher) for teacher in recipe.teachers]
+            self.distillation = Distillation.of_runs(folders, self.model, recipe.held_back_fold, device)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=recipe.learning_rate)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True, warmup_power=0.75)
         self.epoch = self.step = 0
@@ -68,8 +66,6 @@ class Run:
         steps = len(training) // recipe.batch_size
         if steps == 0:
             raise ValueError(f"expected at least {recipe.batch_size} films, one batch, got {len(training)}")
-        if self.views is not None and len(self.views) != len(training):
-            raise ValueError(f"expected views of {len(training)} films, got views of {len(self.views)}")
         while self.epoch < recipe.epochs:
             started = time.monotonic()
             generator = torch.Generator().manual_seed(recipe.seed * 1000 + self.epoch)
@@ -82,7 +78,8 @@ class Run:
             for i in bar:
                 batch = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
                 self._set_learning_rate(steps)
-                losses.append(self._train_step(training, batch, class_weights, generator))
+                films = FilmSet(training.pixels[batch], training.labels[batch])
+                losses.append(self._train_step(films, class_weights, generator))
                 self.step += 1
                 bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
             self.epoch += 1
@@ -114,14 +111,6 @@ class Run:
         model.load_state_dict(load_averaged(Path(recipe.init))[0].state_dict())
         return model
 
-    def _open_views(self) -> ViewSet | None:
-        if self.recipe.views is None:
-            return None
-        views = ViewSet.open(Path(self.recipe.views))
-        if views.held_back_fold != self.recipe.held_back_fold:
-            raise ValueError(f"expected views without the films held back here, got {self.recipe.views}")
-        return views
-
     def _claim_folder(self) -> None:
         path = self.folder / RECIPE
         text = json.dumps(asdict(self.recipe), indent=2) + "\n"
@@ -131,9 +120,11 @@ class Run:
 
     def _parameter_groups(self) -> list[dict[str, object]]:
         # Norms, biases and layer scales are not decayed, as is usual for both architectures.
-        named = [*self.model.named_parameters(), *self.distance.named_parameters()]
-        decayed = [p for _, p in named if p.ndim > 1]
-        others = [p for _, p in named if p.ndim <= 1]
+        parameters = list(self.model.parameters())
+        if self.distillation is not None:
+            parameters += self.distillation.parameters()
+        decayed = [p for p in parameters if p.ndim > 1]
+        others = [p for p in parameters if p.ndim <= 1]
         return [
             {"params": decayed, "weight_decay": self.recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -160,23 +151,14 @@ class Run:
             logits: torch.Tensor = model((views - self.mean) / self.std)
         return logits.float()
 
-    def _train_step(
-        self, films: FilmSet, batch: torch.Tensor, class_weights: torch.Tensor, generator: torch.Generator
-    ) -> float:
+    def _train_step(self, films: FilmSet, class_weights: torch.Tensor, generator: torch.Generator) -> float:
         recipe = self.recipe
-        size = recipe.size_at(self.epoch)
-        mix = Mixup(recipe.mixup, len(batch), generator)
-        targets = mix(F.one_hot(films.labels[batch], len(CLASS_NAMES)).float()).to(self.device)
+        mix = Mixup(recipe.mixup, len(films), generator)
+        views = mix(augment(films.pixels, recipe.size_at(self.epoch), generator)).to(self.device)
+        targets = mix(F.one_hot(films.labels, len(CLASS_NAMES)).float()).to(self.device)
         weights = (targets * class_weights).sum(1)
         targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(CLASS_NAMES)
-        if self.views is None:
-            views = mix(augment(films.pixels[batch], size, generator)).to(self.device)
-            loss = (F.cross_entropy(self._logits(self.model, views), targets, reduction="none") * weights).mean()
-        else:
-            pixels, lesson = self.views.take(self.epoch, batch)
-            # The teachers never saw the mixed view: their answers to its two halves are mixed as the labels are.
-            lesson = Lesson(mix(lesson.probabilities).to(self.device), mix(lesson.maps).to(self.device))
-            loss = self._distillation_loss(mix(resized(pixels, size)).to(self.device), lesson, targets, weights)
+        loss = self._loss(views, targets, weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
@@ -184,16 +166,21 @@ class Run:
         self.ema.update(self.model, step=self.step)
         return loss.item()
 
-    def _distillation_loss(
-        self, views: torch.Tensor, lesson: Lesson, targets: torch.Tensor, weights: torch.Tensor
-    ) -> torch.Tensor:
+    def _loss(self, views: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        recipe = self.recipe
         with self._autocast():
-            features = self.model.forward_features((views - self.mean) / self.std)
+            features, maps = self.model.forward_intermediates((views - self.mean) / self.std, indices=LEVELS)
             logits = self.model.forward_head(features)
-            distance = self.distance(features, lesson.maps)
-        loss = distillation_loss(logits.float(), targets, lesson, weights, self.recipe.label_share)
-        total: torch.Tensor = loss + self.recipe.feature_weight * distance
-        return total
+        log_probabilities = F.log_softmax(logits.float(), 1)
+        from_labels = -(targets * log_probabilities).sum(1)
+        if self.distillation is None:
+            return (from_labels * weights).mean()
+        with self._autocast():
+            taught, distance = self.distillation(maps, views)
+        from_teachers = F.kl_div(log_probabilities, taught, reduction="none").sum(1)
+        each = recipe.label_share * from_labels + (1 - recipe.label_share) * from_teachers
+        loss: torch.Tensor = (each * weights).mean() + recipe.feature_weight * distance
+        return loss
 
     def _save(self, figures: Evaluation, loss: float, seconds: float) -> None:
         line = {"epoch": self.epoch, "loss": round(loss, 4), "seconds": round(seconds, 1), **asdict(figures)}
@@ -203,7 +190,7 @@ class Run:
         state = {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
-            "distance": self.distance.state_dict(),
+            "distillation": self.distillation.state_dict() if self.distillation else {},
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
@@ -221,7 +208,8 @@ class Run:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.ema.module.load_state_dict(state["ema"])
-        self.distance.load_state_dict(state["distance"])
+        if self.distillation is not None:
+            self.distillation.load_state_dict(state["distillation"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
         kept = history.read_text().splitlines()[: self.epoch]

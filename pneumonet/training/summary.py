@@ -9,7 +9,6 @@ from typing import Any, Final
 from pneumonet.training.backbones import INITS
 from pneumonet.training.films import label_of, patient_of, split_films
 from pneumonet.training.run_folder import HISTORY, RECIPE
-from pneumonet.training.views import VIEWS
 
 # Rated power of today's server CPUs over their cores; the runs' own draw was not measured.
 WATTS_PER_CORE: Final = 15
@@ -19,23 +18,20 @@ _RECIPE_KEYS: Final = (
 )  # fmt: skip
 
 
-def summarise_runs(runs: Mapping[Path, float], views: Mapping[Path, float]) -> dict[str, Any]:
-    """Return each run's recipe, cost and last figures, each set of views, and the cost of all.
+def summarise_runs(runs: Mapping[Path, float]) -> dict[str, Any]:
+    """Return each run's recipe, cost and last figures, and the cost of all.
 
     Args:
         runs: The CPU cores that each run had, by its folder.
-        views: Likewise of each set of views that students learnt from.
 
     Raises:
-        OSError: If a folder holds no run or no views.
+        OSError: If a folder holds no run.
         ValueError: If a run has no finished epoch.
     """
     summaries = [_summarise(folder, cores) for folder, cores in runs.items()]
-    seen = [_summarise_views(folder, cores) for folder, cores in views.items()]
-    core_hours = sum(part["core_hours"] for part in (*summaries, *seen))
+    core_hours = sum(run["core_hours"] for run in summaries)
     return {
         "runs": summaries,
-        "views": seen,
         "core_hours": round(core_hours, 2),
         "watts_per_core": WATTS_PER_CORE,
         "kwh": round(core_hours * WATTS_PER_CORE / 1000, 3),
@@ -57,17 +53,6 @@ def _counts(films: list[Path]) -> dict[str, int]:
     return dict(sorted(Counter(str(label_of(film)) for film in films).items()))
 
 
-def _summarise_views(folder: Path, cores: float) -> dict[str, Any]:
-    about = json.loads((folder / VIEWS).read_text())
-    kept = {key: about[key] for key in ("teachers", "films", "rounds", "size", "seed", "seconds")}
-    return {"name": folder.name, **kept, "cores": cores, "core_hours": round(about["seconds"] * cores / 3600, 3)}
-
-
-def _sources(recipe: Mapping[str, Any]) -> list[str]:
-    # A run of weights 0.1.0 asked its teachers at each step, and names them itself.
-    return recipe.get("teachers") or [source for source in [recipe.get("views")] if source]
-
-
 def _summarise(folder: Path, cores: float) -> dict[str, Any]:
     recipe = json.loads((folder / RECIPE).read_text())
     history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
@@ -78,7 +63,7 @@ def _summarise(folder: Path, cores: float) -> dict[str, Any]:
         "name": folder.name,
         **{key: recipe[key] for key in _RECIPE_KEYS},
         "init": recipe["init"] if recipe["init"] in INITS else Path(recipe["init"]).name,
-        "learns_from": [Path(source).name for source in _sources(recipe)],
+        "teachers": [Path(teacher).name for teacher in recipe["teachers"]],
         "seconds": round(seconds, 1),
         "cores": cores,
         "core_hours": round(seconds * cores / 3600, 3),

@@ -1,4 +1,4 @@
-"""A finished run that teaches: probabilities and a feature map for each view."""
+"""A finished run that teaches: probabilities and feature maps for each view."""
 
 from pathlib import Path
 
@@ -32,8 +32,15 @@ class Teacher:
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
 
     @torch.no_grad()
-    def answer(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities (N, 3) and the last stage's feature map (N, C, h, w) of views (N, 1, S, S) in [0, 1]."""
-        features, maps = self.model.forward_intermediates((views - self.mean) / self.std, indices=1)
-        logits = self.model.forward_head(features)
-        return logits.float().softmax(1), maps[-1].float()
+    def answer(self, views: torch.Tensor, levels: int = 1) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return probabilities (N, 3), and the feature maps (N, C, h, w) of the last levels, finest first.
+
+        Args:
+            views: (N, 1, S, S) in [0, 1].
+            levels: How many maps.
+        """
+        # In float32 whatever the student is in: on a CPU a small teacher is no slower for it.
+        with torch.autocast(views.device.type, enabled=False):
+            features, maps = self.model.forward_intermediates((views.float() - self.mean) / self.std, indices=levels)
+            logits: torch.Tensor = self.model.forward_head(features)
+        return logits.softmax(1), list(maps)

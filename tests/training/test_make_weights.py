@@ -31,12 +31,11 @@ def test_each_run_is_made_before_it_is_used_and_is_in_the_card() -> None:
             if command[0] == "scripts/train.py":
                 arguments = train._parser().parse_args(command[1:])
                 assert arguments.init in ("package", "random") or arguments.init in made
-                assert arguments.views is None or arguments.views in made
-            if command[0] in ("scripts/train.py", "scripts/make_views.py"):
+                assert made.issuperset(arguments.teacher)
                 outputs.add(options["--out"])
         made |= outputs
     card = write_card._parser().parse_args(_of("write_card")[0])
-    assert {str(folder) for folder, _ in (*card.run, *card.views)} == made
+    assert {str(folder) for folder, _ in card.run} == made
 
 
 def test_the_card_is_given_the_figures_that_were_written() -> None:
@@ -45,7 +44,7 @@ def test_the_card_is_given_the_figures_that_were_written() -> None:
     assert {str(card.metrics), str(card.adult), str(card.original_size_parity)} == written
 
 
-@pytest.mark.parametrize("script", ["calibrate", "evaluate", "make_views"])
+@pytest.mark.parametrize("script", ["calibrate", "evaluate"])
 def test_the_other_scripts_know_their_options(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from pneumonet.training.backbones import build_backbone
+from pneumonet.training.distillation import Distillation
 from pneumonet.training.recipe import Recipe
 from pneumonet.training.run import Run
 from pneumonet.training.run_folder import load_averaged
+from pneumonet.training.teacher import Teacher
 from tests.support.runs import CPU, RECIPE, child_films
 
 
@@ -26,12 +29,58 @@ def test_a_run_learns_what_there_is_to_learn(teacher: Path) -> None:
     assert history[-1]["accuracy"] > 0.6
 
 
-def test_a_student_learns_from_its_teacher(views: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, arch="test_convnext", views=str(views), label_share=0.0)
+def test_a_student_learns_from_its_teacher(teacher: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, arch="test_convnext", teachers=(str(teacher),), label_share=0.0, feature_weight=0.0)
     Run(recipe, tmp_path, CPU).fit(child_films(96, 1), child_films(30, 2))
     history = _history(tmp_path)
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["accuracy"] > 0.6
+
+
+def test_a_student_s_maps_are_drawn_to_the_teacher_s(teacher: Path, tmp_path: Path) -> None:
+    # The loss is next to nothing but the distance between the maps.
+    recipe = replace(RECIPE, arch="test_convnext", teachers=(str(teacher),), feature_weight=1e3, learning_rate=2e-3)
+    Run(recipe, tmp_path, CPU).fit(child_films(96, 1), child_films(30, 2))
+    history = _history(tmp_path)
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_a_teacher_s_weights_stay_out_of_the_checkpoint_and_as_they_were(teacher: Path, tmp_path: Path) -> None:
+    run = Run(replace(RECIPE, teachers=(str(teacher),), epochs=1, sizes=((0, 48),)), tmp_path, CPU)
+    assert run.distillation is not None
+    taught = run.distillation.teachers[0].model
+    before = {name: tensor.clone() for name, tensor in taught.state_dict().items()}
+    run.fit(child_films(48, 1), child_films(15, 2))
+    for name, tensor in taught.state_dict().items():
+        torch.testing.assert_close(tensor, before[name])
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["distillation"]
+    assert all(name.startswith("projections.") for name in state["distillation"])
+
+
+def test_several_teachers_are_averaged_and_the_first_gives_the_maps(teacher: Path) -> None:
+    sure, flat = Teacher(teacher, CPU), Teacher(teacher, CPU)
+    flat.model.get_classifier().weight.data.zero_()
+    flat.model.get_classifier().bias.data.zero_()
+    student = build_backbone("test_convnext", "random")
+    views = child_films(6, 3).pixels[:, :, :64, :64].float() / 255
+    _, maps = student.forward_intermediates(views.expand(-1, 3, -1, -1), indices=3)
+    one = Distillation([sure], student)
+    two = Distillation([sure, flat], student)
+    two.load_state_dict(one.state_dict())
+    alone, distance = one(maps, views)
+    together, same_distance = two(maps, views)
+    torch.testing.assert_close(together, (alone + 1 / 3) / 2)
+    torch.testing.assert_close(distance, same_distance)
+
+
+def test_a_teacher_answers_as_its_model_does(teacher: Path) -> None:
+    model, _ = load_averaged(teacher)
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    views = child_films(6, 3).pixels[:, :, :64, :64].float() / 255
+    with torch.no_grad():
+        expected = model((views - mean) / std).softmax(1)
+    torch.testing.assert_close(Teacher(teacher, CPU).answer(views)[0], expected)
 
 
 def test_a_run_can_start_from_another(teacher: Path, tmp_path: Path) -> None:
@@ -70,11 +119,15 @@ def test_a_folder_of_another_recipe_is_refused(teacher: Path) -> None:
         Run(replace(RECIPE, seed=1), teacher, CPU)
 
 
-def test_views_without_another_fold_or_of_other_films_are_refused(views: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="held back"):
-        Run(replace(RECIPE, views=str(views), held_back_fold=3), tmp_path / "other", CPU)
-    with pytest.raises(ValueError, match="views of 48 films"):
-        Run(replace(RECIPE, views=str(views)), tmp_path / "fewer", CPU).fit(child_films(48, 1), child_films(15, 2))
+def test_a_teacher_that_saw_the_held_back_films_or_is_not_done_is_refused(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not seen"):
+        Run(replace(RECIPE, teachers=(str(teacher),), held_back_fold=3), tmp_path / "other", CPU)
+    half = tmp_path / "half"
+    shutil.copytree(teacher, half)
+    lines = (half / "history.jsonl").read_text().splitlines(keepends=True)
+    (half / "history.jsonl").write_text("".join(lines[:2]))
+    with pytest.raises(ValueError, match="finished teacher"):
+        Run(replace(RECIPE, teachers=(str(half),)), tmp_path / "student", CPU)
 
 
 @pytest.mark.parametrize("sizes", [((4, 128),), ((0, 96), (0, 128)), ((4, 128), (0, 96)), ()], ids=str)
