@@ -4,7 +4,8 @@
         "both teachers: runs/teacher_lite0+runs/teacher_lite2" --json docs/ablation.json
 
 A recipe's runs differ in fold or seed: their figures are given as mean and standard deviation. Runs joined by + are
-scored as one, by the mean of their probabilities. A film is squashed to the side that its run was trained at last.
+scored as one, by the mean of their probabilities. A film is squashed to the side that its run was trained at last, or
+to the one that follows: runs/teacher_lite0@128.
 """
 
 import argparse
@@ -35,18 +36,25 @@ _FIGURES = {
 }
 
 
-def _probabilities(folder: Path, films: FilmSet) -> np.ndarray[Any, np.dtype[np.float64]]:
-    run = Teacher(folder, torch.device("cpu"))
+def _run(name: str) -> Teacher:
+    folder, _, size = name.partition("@")
+    run = Teacher(Path(folder), torch.device("cpu"))
+    run.size = int(size) if size else run.size
+    return run
+
+
+def _probabilities(run: Teacher, films: FilmSet) -> np.ndarray[Any, np.dtype[np.float64]]:
     answers = [run.answer(resized(pixels.float() / 255, run.size))[0] for pixels in films.pixels.split(64)]
     return torch.cat(answers).double().numpy()
 
 
-def _figures(together: list[Path], data: Path) -> dict[str, float]:
-    folds = {Teacher(folder, torch.device("cpu")).recipe["held_back_fold"] for folder in together}
+def _figures(together: list[str], data: Path) -> dict[str, float]:
+    runs = [_run(name) for name in together]
+    folds = {run.recipe["held_back_fold"] for run in runs}
     if len(folds) != 1:
-        raise ValueError(f"expected runs that held back the same fold, got {', '.join(map(str, together))}")
+        raise ValueError(f"expected runs that held back the same fold, got {', '.join(together)}")
     films = FilmSet.read(split_films(data, folds.pop())[1])
-    probabilities = np.mean([_probabilities(folder, films) for folder in together], axis=0)
+    probabilities = np.mean([_probabilities(run, films) for run in runs], axis=0)
     report = score(probabilities, films.labels.numpy())
     return {name: _at(report, name) for name in _FIGURES}
 
@@ -58,11 +66,11 @@ def _at(report: dict[str, Any], name: str) -> float:
     return float(value)
 
 
-def _recipe(text: str) -> tuple[str, list[list[Path]]]:
+def _recipe(text: str) -> tuple[str, list[list[str]]]:
     name, _, runs = text.rpartition(":")
     if not name or not runs.split():
         raise argparse.ArgumentTypeError(f"expected 'NAME: RUN RUN+RUN ...', got {text!r}")
-    return name.strip(), [[Path(folder) for folder in run.split("+")] for run in runs.split()]
+    return name.strip(), [run.split("+") for run in runs.split()]
 
 
 def _spread(values: list[float]) -> str:
@@ -82,7 +90,7 @@ def main() -> None:
     for name, runs in arguments.recipes:
         scored = [_figures(together, arguments.data) for together in runs]
         report[name] = {
-            "runs": ["+".join(folder.name for folder in together) for together in runs],
+            "runs": ["+".join(Path(name).name for name in together) for together in runs],
             "figures": {key: [round(figures[key], 6) for figures in scored] for key in _FIGURES},
         }
         rows.append([name, str(len(runs)), *(_spread([figures[key] for figures in scored]) for key in _FIGURES)])
