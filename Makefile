@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PNEUMONET_PORT ?= 7860
-VERSION ?= 0.2.0
+VERSION ?= 1.0.0
 export PNEUMONET_PORT
 
 .PHONY: run test lint bench weights clean

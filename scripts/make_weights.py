@@ -1,10 +1,11 @@
-"""From the films to the committed weights and their card: every step, in order, each resumable.
+"""From the films to the committed weights and their card: every step, in order.
 
-    python scripts/make_weights.py --version 0.2.0          # hours on two cores; started again, it goes on
-    python scripts/make_weights.py --version 0.2.0 --list   # the commands alone
+    python scripts/make_weights.py --version 1.0.0          # hours on two cores
+    python scripts/make_weights.py --version 1.0.0 --list   # the commands alone
 
-Runs that do not wait for one another go side by side with one thread each, which loses nothing on two cores; on a GPU
-they go one after the other.
+Started again, it goes on after the last whole epoch of each run. Runs that do not wait for one another go side by side,
+the CPU's cores dealt among them, which loses nothing; on a GPU they go one after the other. What is seen on the new
+weights' surest failures is then to be described by hand, in pneumonet/training/film_words.json.
 """
 
 import argparse
@@ -22,27 +23,39 @@ _FULL: Final = ["--sizes", "0:192", "--learning-rate", "5e-4", "--warmup-epochs"
                 "--seed", "3"]  # fmt: skip
 
 
-def stages(runs: Path, data: Path, version: str, threads: int) -> list[Stage]:
-    """Return the commands, without the interpreter: each stage needs the one before, its own go side by side."""
+def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
+    """Return the commands, without the interpreter: each stage needs the one before, its own go side by side.
+
+    Args:
+        runs: Folder of the runs.
+        data: Folder of `chest_xray/`, `adult_cxr/` and `originals/`.
+        version: Version of the weights.
+        cores: CPU cores to deal among a stage's runs.
+    """
+    half = max(1, cores // 2)
     films = data / "chest_xray" / "train"
 
-    def train(arch: str, name: str, *options: str) -> list[str]:
+    def train(arch: str, name: str, threads: int, *options: str) -> list[str]:
         places = ["--data", str(films), "--out", str(runs / name)]
         return ["scripts/train.py", arch, *options, "--threads", str(threads), *places]
 
     def evaluate(folder: Path, name: str, *options: str) -> list[str]:
         return ["scripts/evaluate.py", str(folder), *options, "--json", str(runs / f"{name}.json")]
 
-    teacher = train("tf_efficientnet_lite0", "teacher_lite0", "--init", "package", "--precision", "float32",
+    teacher = train("tf_efficientnet_lite0", "teacher_lite0", cores, "--init", "package", "--precision", "float32",
                     "--sizes", "0:192", "--epochs", "5", "--learning-rate", "5e-4", "--ema-decay", "0.99")  # fmt: skip
     taught = ["--teacher", teacher[-1]]
     small = [
-        train("convnext_tiny", "convnext_tiny_small", *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
-        train("tf_efficientnetv2_s", "efficientnetv2_s_small", *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
+        train("convnext_tiny", "convnext_tiny_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
+        train(
+            "tf_efficientnetv2_s", "efficientnetv2_s_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13"
+        ),
     ]
     full = [
-        train("convnext_tiny", "convnext_tiny", "--init", small[0][-1], *taught, *_FULL, "--epochs", "2"),
-        train("tf_efficientnetv2_s", "efficientnetv2_s", "--init", small[1][-1], *taught, *_FULL, "--epochs", "3"),
+        train("convnext_tiny", "convnext_tiny", half, "--init", small[0][-1], *taught, *_FULL, "--epochs", "2"),
+        train(
+            "tf_efficientnetv2_s", "efficientnetv2_s", half, "--init", small[1][-1], *taught, *_FULL, "--epochs", "3"
+        ),
     ]
     students = [command[-1] for command in full]
     card = ["scripts/write_card.py", "--data", str(films)]
@@ -50,7 +63,8 @@ def stages(runs: Path, data: Path, version: str, threads: int) -> list[Stage]:
                          ("calibration", "calibration")):  # fmt: skip
         card += [f"--{option}", str(runs / f"{name}.json")]
     for command in (teacher, *small, *full):
-        card += ["--run", command[-1]]
+        threads = command[command.index("--threads") + 1]
+        card += ["--run", f"{command[-1]}={threads}"]
     return [
         [teacher],
         small,
@@ -69,7 +83,7 @@ def run(stage: Stage, side_by_side: bool) -> None:
     Raises:
         SystemExit: If one fails, after the others have ended.
     """
-    width = os.cpu_count() or 1 if side_by_side else 1
+    width = len(stage) if side_by_side else 1
     for first in range(0, len(stage), width):
         commands = stage[first : first + width]
         started = [subprocess.Popen([sys.executable, *command]) for command in commands]
@@ -87,7 +101,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     arguments = parser.parse_args()
     on_cpu = not torch.cuda.is_available()
-    for stage in stages(arguments.runs, arguments.data, arguments.version, threads=1 if on_cpu else 0):
+    for stage in stages(arguments.runs, arguments.data, arguments.version, cores=os.cpu_count() or 1):
         for command in stage:
             print(shlex.join(["python", *command]), flush=True)
         if not arguments.list:

@@ -51,7 +51,6 @@ class TestFailures:
             self._answer("wrong.png", "b", V, 0.7, 0.1, 0.2),
             self._answer("surer.png", "c", N, 0.1, 0.1, 0.8),
             self._answer("same child.png", "c", N, 0.75, 0.2, 0.05),
-            self._answer("no cause.png", "d", CAUSE_NOT_STATED, 0.05, 0.9, 0.05),
         ]
         assert worst_failures(answers) == [
             {"file": "surer.png", "truth": "NORMAL", "answer": "VIRAL_PNEUMONIA", "probability": 0.8,
@@ -59,6 +58,10 @@ class TestFailures:
             {"file": "wrong.png", "truth": "VIRAL_PNEUMONIA", "answer": "BACTERIAL_PNEUMONIA", "probability": 0.7,
              "probability_of_truth": 0.2},
         ]  # fmt: skip
+
+    def test_a_set_of_films_without_causes_has_none(self) -> None:
+        answers = [self._answer("a.png", "a", N, 0.9, 0.05, 0.05), self._answer("b", "b", CAUSE_NOT_STATED, 0, 1, 0)]
+        assert worst_failures(answers) == []
 
     def test_there_are_no_more_than_a_reader_will_read(self) -> None:
         answers = [self._answer(f"{i}.png", f"p{i}", V, 0.7, 0.1, 0.2) for i in range(40)]

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from pneumonet.evaluation import Answer
-from pneumonet.evaluation.subgroups import Traits, subgroups
+from pneumonet.evaluation import Answer, answer_films
+from pneumonet.evaluation.subgroups import subgroups
+from pneumonet.evaluation.traits import Traits
+from pneumonet.model import PneumoNet
 from pneumonet.reading import read_radiograph
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 from tests.support.films import phantom
@@ -43,6 +45,15 @@ def test_sharpness_is_the_laplacian_at_one_size(tmp_path: Path) -> None:
     assert _traits(path).sharpness == pytest.approx(by_hand, rel=1e-4)
     Image.fromarray(cv2.GaussianBlur(film, (0, 0), 2)).save(blurred)
     assert _traits(blurred).sharpness < by_hand / 3
+
+
+def test_films_are_answered_with_their_traits(tiny_model: PneumoNet, tmp_path: Path) -> None:
+    path = tmp_path / "NORMAL" / "IM-0001-0001.png"
+    path.parent.mkdir()
+    Image.fromarray(phantom(120, 150)).save(path)
+    (answer,), errors = answer_films(tiny_model, [path], tmp_path, progress=False)
+    assert not errors
+    assert answer.traits == _traits(path)
 
 
 def _answers() -> list[Answer]:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from pneumonet.errors import InputError
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
-from pneumonet.evaluation.subgroups import Traits
+from pneumonet.evaluation.traits import Traits
 from pneumonet.finding import Finding
 from pneumonet.model import PneumoNet
 from pneumonet.reading import read_radiograph

@@ -13,10 +13,13 @@ FAILURES: Final = 12
 def worst_failures(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Return the surest wrong answers, at most `FAILURES`, the surest first; one film a patient.
 
-    Films whose cause is not stated are passed over. Each has `file`, `truth`, `answer`, `probability` of the answer and
+    Of films whose cause is not stated nothing is known of which pneumonia, so there are no failures to tell where a set
+    has some. Each has `file`, `truth`, `answer`, `probability` of the answer and
     `probability_of_truth`.
     """
-    wrong = [a for a in answers if a.label_index not in (CAUSE_NOT_STATED, _answer(a))]
+    if any(a.label_index == CAUSE_NOT_STATED for a in answers):
+        return []
+    wrong = [a for a in answers if a.label_index != _answer(a)]
     surest: dict[str, Answer] = {}
     for answer in sorted(wrong, key=lambda a: -max(a.probabilities)):
         surest.setdefault(answer.patient, answer)

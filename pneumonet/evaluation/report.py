@@ -48,7 +48,8 @@ def build_report(
 
     Returns:
         Plain values, floats rounded to six digits, None for a figure that the films cannot give. `figures` in
-        `pneumonet.evaluation.metrics` defines each; beside them `prediction_set`, `indeterminate` (share of films
+        `pneumonet.evaluation.metrics` defines each; beside them `subgroups` and `failures`, each of the module of its
+        name, `prediction_set`, `indeterminate` (share of films
         whose risk is "Indeterminate") and `decided_accuracy` (accuracy on the others).
     """
     labels = np.array([answer.label_index for answer in answers])

@@ -2,59 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from pneumonet.evaluation.metrics import Booleans, Floats, bootstrap, nested, score
-from pneumonet.radiograph import Radiograph
+from pneumonet.evaluation.answers import Answer
+from pneumonet.evaluation.metrics import Booleans, Floats, bootstrap, figures, nested
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 
-if TYPE_CHECKING:
-    from pneumonet.evaluation.answers import Answer
-
 _FEWEST_FILMS: Final = 10
-_SHARPNESS_SIDE: Final = 224
 _FIGURES: Final = ("accuracy", "binary.accuracy", "binary.sensitivity", "binary.specificity")
 
 
-@dataclass(frozen=True)
-class Traits:
-    """What a film's file is like.
-
-    Attributes:
-        mode: Pillow's mode of the file ("L", "RGB", ...), or the format's name where Pillow does not read it.
-        width: Pixels.
-        height: Pixels.
-        sharpness: Mean absolute Laplacian at 224 x 224 pixels, in grey levels of 255.
-    """
-
-    mode: str
-    width: int
-    height: int
-    sharpness: float
-
-    @classmethod
-    def of(cls, film: Path, radiograph: Radiograph) -> "Traits":
-        """Measure a film that was read."""
-        try:
-            with Image.open(film) as image:
-                mode = image.mode
-        except UnidentifiedImageError:
-            mode = radiograph.format
-        side = (_SHARPNESS_SIDE, _SHARPNESS_SIDE)
-        small = cv2.resize(radiograph.pixels * np.float32(255), side, interpolation=cv2.INTER_AREA)
-        laplacian = cv2.Laplacian(small, cv2.CV_32F)[1:-1, 1:-1]
-        return cls(mode, radiograph.width, radiograph.height, float(np.abs(laplacian).mean()))
-
-
 def subgroups(
-    answers: Sequence["Answer"], probabilities: Floats, labels: NDArray[np.integer], *, resamples: int, seed: int
+    answers: Sequence[Answer], probabilities: Floats, labels: NDArray[np.integer], *, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Return the figures of each group of films, by factor and group; a factor that does not divide them is left out.
 
@@ -66,7 +28,8 @@ def subgroups(
         seed: Of the resampling.
 
     Returns:
-        Factor -> group -> `n`, `patients`, accuracies and `intervals`. Groups of under ten films are left out.
+        Factor -> group -> `n`, `n_normal`, `patients`, `accuracy` (three classes), `binary` accuracy, sensitivity and
+        specificity, and `intervals` by dotted name. Groups of under ten films are left out.
     """
     result: dict[str, Any] = {}
     for factor, groups in _factors(answers).items():
@@ -80,7 +43,7 @@ def subgroups(
     return result
 
 
-def _factors(answers: Sequence["Answer"]) -> dict[str, dict[str, Booleans]]:
+def _factors(answers: Sequence[Answer]) -> dict[str, dict[str, Booleans]]:
     """Return factor -> group -> which films are of it."""
     films_of = Counter(answer.patient for answer in answers)
     count = np.array([films_of[answer.patient] for answer in answers])
@@ -105,22 +68,12 @@ def _bands(values: Floats, low: float, high: float) -> dict[str, Booleans]:
 def _figures(
     patients: list[str], probabilities: Floats, labels: NDArray[np.integer], resamples: int, seed: int
 ) -> dict[str, Any]:
-    figures, intervals = (
-        score(probabilities, labels),
-        bootstrap(probabilities, labels, patients, resamples=resamples, seed=seed),
-    )
-    chosen = {name: _at(figures, name) for name in _FIGURES}
+    rows = figures(probabilities, labels, np.ones((1, len(labels))))
+    intervals = bootstrap(probabilities, labels, patients, resamples=resamples, seed=seed)
     return {
         "n": len(labels),
         "n_normal": int((labels == CLASS_NAMES.index(NORMAL)).sum()),
         "patients": len(set(patients)),
-        **nested(chosen),
-        "intervals": {name: intervals.get(name) for name in _FIGURES},
+        **nested({name: None if np.isnan(rows[name][0]) else float(rows[name][0]) for name in _FIGURES}),
+        "intervals": {name: intervals[name] for name in _FIGURES},
     }
-
-
-def _at(report: dict[str, Any], name: str) -> float | None:
-    value: Any = report
-    for part in name.split("."):
-        value = value[part]
-    return value if value is None else float(value)

@@ -50,7 +50,7 @@ def card_body(metrics: Metrics, config: SnapshotConfig) -> str:
         _failures(metrics),
         _limits(metrics),
         prose.EXAMINATION,
-        _training(metrics),
+        _training(metrics, config),
         _files(config),
         prose.LICENCES,
         _citation(metrics, config),
@@ -138,12 +138,13 @@ def _confusion(metrics: Metrics) -> list[list[str]]:
 def _subgroups(metrics: Metrics) -> list[str]:
     if not metrics.get("subgroups"):
         return []
-    rows = [["factor", "group", "films", "normal", "accuracy, three classes", "accuracy, normal or pneumonia"]]
+    rows = [["factor", "group", "films", "normal", "accuracy", "sensitivity to pneumonia", "specificity"]]
     for factor, groups in metrics["subgroups"].items():
         for name, group in groups.items():
-            figures = [figure(group, key) for key in ("accuracy", "binary.accuracy")]
+            figures = [figure(group, key) for key in ("accuracy", "binary.sensitivity", "binary.specificity")]
             rows.append([factor, name, str(group["n"]), str(group["n_normal"]), *figures])
-    return [prose.SUBGROUPS, markdown_table(rows)]
+    stands_in = [] if "megapixels" in metrics["subgroups"] else [prose.SHARPNESS]
+    return [prose.SUBGROUPS, *stands_in, markdown_table(rows)]
 
 
 def _best_weight(metrics: Metrics) -> list[str]:
@@ -268,7 +269,7 @@ def _limits(metrics: Metrics) -> str:
     return prose.LIMITS.format(weakest=DISPLAY_NAMES[weakest].lower(), n=sum(row), went=went, missed=missed, sick=sick)
 
 
-def _training(metrics: Metrics) -> str:
+def _training(metrics: Metrics, config: SnapshotConfig) -> str:
     training = metrics.get("training", {})
     if not training.get("runs"):
         return prose.PROCEDURE
@@ -278,7 +279,8 @@ def _training(metrics: Metrics) -> str:
     cost = prose.COST.format(
         core_hours=f"{training['core_hours']:.1f}", watts=training["watts_per_core"], kwh=f"{training['kwh']:.2f}"
     )
-    return "\n\n".join([prose.PROCEDURE, markdown_table(rows), cost])
+    notes = [prose.HISTORIES[config.version]] if config.version in prose.HISTORIES else []
+    return "\n\n".join([prose.PROCEDURE, *notes, markdown_table(rows), cost])
 
 
 def _run_row(run: dict[str, Any]) -> list[str]:
@@ -291,7 +293,8 @@ def _run_row(run: dict[str, Any]) -> list[str]:
         f"{run['core_hours']:.1f}",
         f"{run['accuracy']:.3f}",
     ]
-    return [run["name"], f"`{run['arch']}`", start, teachers, str(run["epochs"]), sizes, *numbers]
+    epochs = f"{run['epochs_finished']} of {run['epochs']}"
+    return [run["name"], f"`{run['arch']}`", start, teachers, epochs, sizes, *numbers]
 
 
 def _files(config: SnapshotConfig) -> str:

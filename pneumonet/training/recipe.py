@@ -35,7 +35,6 @@ class Recipe:
     precision: str = "bfloat16"
     held_back_fold: int = 0
     seed: int = 2026
-    evaluation_size: int | None = None
 
     def __post_init__(self) -> None:
         first_epochs = [first for first, _ in self.sizes]

@@ -40,11 +40,11 @@ class Run:
         """Build the model, and take up the folder's checkpoint where there is one.
 
         Raises:
-            ValueError: If the folder holds a run of another recipe.
+            OSError: If the run to start from, or a teacher, is not there.
+            ValueError: If the folder holds a run of another recipe; if the run to start from or a teacher was trained
+                on the films held back here, is not finished (a teacher) or of another architecture (a start).
         """
         self.recipe, self.folder, self.device = recipe, folder, device
-        folder.mkdir(parents=True, exist_ok=True)
-        self._claim_folder()
         torch.manual_seed(recipe.seed)
         self.model = self._build().to(device).to(memory_format=torch.channels_last)
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
@@ -55,6 +55,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=recipe.learning_rate)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True, warmup_power=0.75)
         self.epoch = self.step = 0
+        self._claim_folder()
         self._resume()
 
     def fit(self, training: FilmSet, held_back: FilmSet) -> None:
@@ -89,7 +90,7 @@ class Run:
     @torch.no_grad()
     def evaluate(self, films: FilmSet) -> Evaluation:
         """Score the averaged weights at the size of the last epoch trained."""
-        size = self.recipe.evaluation_size or self.recipe.size_at(max(self.epoch - 1, 0))
+        size = self.recipe.size_at(max(self.epoch - 1, 0))
         model = self.ema.module.eval()
         predicted = []
         for pixels in films.pixels.split(64):
@@ -107,11 +108,21 @@ class Run:
         recipe = self.recipe
         if recipe.init in INITS:
             return build_backbone(recipe.arch, recipe.init, recipe.drop_path)
+        start = Path(recipe.init)
+        if not start.is_dir():
+            raise FileNotFoundError(f"expected {', '.join(INITS)} or a run's folder to start from, got {recipe.init}")
+        started, earlier = load_averaged(start)
+        if (earlier["arch"], earlier["held_back_fold"]) != (recipe.arch, recipe.held_back_fold):
+            raise ValueError(
+                f"expected a {recipe.arch} that has not seen the films held back here, got {start.name}: "
+                f"{earlier['arch']}, fold {earlier['held_back_fold']}"
+            )
         model = build_backbone(recipe.arch, "random", recipe.drop_path)
-        model.load_state_dict(load_averaged(Path(recipe.init))[0].state_dict())
+        model.load_state_dict(started.state_dict())
         return model
 
     def _claim_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / RECIPE
         text = json.dumps(asdict(self.recipe), indent=2) + "\n"
         if path.exists() and path.read_text() != text:
@@ -154,11 +165,13 @@ class Run:
     def _train_step(self, films: FilmSet, class_weights: torch.Tensor, generator: torch.Generator) -> float:
         recipe = self.recipe
         mix = Mixup(recipe.mixup, len(films), generator)
-        views = mix(augment(films.pixels, recipe.size_at(self.epoch), generator)).to(self.device)
+        size = recipe.size_at(self.epoch)
+        drawn = max([size, *(teacher.size for teacher in self.distillation.teachers)]) if self.distillation else size
+        views = mix(augment(films.pixels, drawn, generator)).to(self.device)
         targets = mix(F.one_hot(films.labels, len(CLASS_NAMES)).float()).to(self.device)
         weights = (targets * class_weights).sum(1)
         targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(CLASS_NAMES)
-        loss = self._loss(views, targets, weights)
+        loss = self._loss(views, size, targets, weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
@@ -166,18 +179,19 @@ class Run:
         self.ema.update(self.model, step=self.step)
         return loss.item()
 
-    def _loss(self, views: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _loss(self, views: torch.Tensor, size: int, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         recipe = self.recipe
         with self._autocast():
-            features, maps = self.model.forward_intermediates((views - self.mean) / self.std, indices=LEVELS)
+            seen = (resized(views, size) - self.mean) / self.std
+            features, maps = self.model.forward_intermediates(seen, indices=LEVELS)
             logits = self.model.forward_head(features)
         log_probabilities = F.log_softmax(logits.float(), 1)
         from_labels = -(targets * log_probabilities).sum(1)
         if self.distillation is None:
             return (from_labels * weights).mean()
         with self._autocast():
-            taught, distance = self.distillation(maps, views)
-        from_teachers = F.kl_div(log_probabilities, taught, reduction="none").sum(1)
+            teacher_probabilities, distance = self.distillation(maps, views)
+        from_teachers = F.kl_div(log_probabilities, teacher_probabilities, reduction="none").sum(1)
         each = recipe.label_share * from_labels + (1 - recipe.label_share) * from_teachers
         loss: torch.Tensor = (each * weights).mean() + recipe.feature_weight * distance
         return loss

@@ -53,6 +53,21 @@ def _counts(films: list[Path]) -> dict[str, int]:
     return dict(sorted(Counter(str(label_of(film)) for film in films).items()))
 
 
+def _teachers(recipe: Mapping[str, Any]) -> list[str]:
+    """Return a run's teachers, also of the two forms of recipe that runs of weights 0.2.0 had on the way.
+
+    Raises:
+        ValueError: If the recipe is of no form known.
+    """
+    if "teachers" in recipe:
+        return list(recipe["teachers"])
+    if recipe.get("hints"):
+        return [recipe["hints"]]
+    if recipe.get("views"):
+        return list(json.loads((Path(recipe["views"]) / "views.json").read_text())["teachers"])
+    raise ValueError(f"expected a recipe with teachers, got {', '.join(recipe)}")
+
+
 def _summarise(folder: Path, cores: float) -> dict[str, Any]:
     recipe = json.loads((folder / RECIPE).read_text())
     history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
@@ -63,7 +78,8 @@ def _summarise(folder: Path, cores: float) -> dict[str, Any]:
         "name": folder.name,
         **{key: recipe[key] for key in _RECIPE_KEYS},
         "init": recipe["init"] if recipe["init"] in INITS else Path(recipe["init"]).name,
-        "teachers": [Path(teacher).name for teacher in recipe["teachers"]],
+        "teachers": [Path(teacher).name for teacher in _teachers(recipe)],
+        "epochs_finished": len(history),
         "seconds": round(seconds, 1),
         "cores": cores,
         "core_hours": round(seconds * cores / 3600, 3),

@@ -26,17 +26,17 @@ class Teacher:
         finished = len((folder / HISTORY).read_text().splitlines())
         if finished < self.recipe["epochs"]:
             raise ValueError(f"expected a finished teacher, got {folder.name} after {finished} epochs")
-        self.name, self.device = folder.name, device
+        self.name = folder.name
         self.size = int(self.recipe["sizes"][-1][1])
         self.model.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.mean, self.std = (t.to(device) for t in normalisation(self.model))
 
     @torch.no_grad()
     def answer(self, views: torch.Tensor, levels: int = 1) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return probabilities (N, 3), and the feature maps (N, C, h, w) of the last levels, finest first.
+        """Return probabilities (N, 3) and the feature maps (N, C, h, w) of the last levels, finest first, in float32.
 
         Args:
-            views: (N, 1, S, S) in [0, 1].
+            views: (N, 1, S, S) float32 in [0, 1].
             levels: How many maps.
         """
         # In float32 whatever the student is in: on a CPU a small teacher is no slower for it.

@@ -50,6 +50,7 @@ def test_timm_s_weights_fill_every_tensor_but_the_head(hub: LocalHub, tmp_path: 
 def test_a_hub_without_the_weights_stops_the_run(hub: LocalHub, tmp_path: Path) -> None:
     done = _build(hub, tmp_path)
     assert done.returncode != 0
+    assert any(REPO in request.path for request in hub.requests)
     assert not (tmp_path / "built.safetensors").exists()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pneumonet.training.augment import augment
+from pneumonet.training.augment import Mixup, augment
 from tests.support.films import phantom
 
 
@@ -37,3 +37,31 @@ def test_left_stays_left() -> None:
     views = augment(torch.from_numpy(film).expand(64, 1, 224, 224), 64, torch.Generator().manual_seed(3))
     left, right = views[..., :24].mean((1, 2, 3)), views[..., -24:].mean((1, 2, 3))
     assert (left > right).all()
+
+
+def test_mixup_mixes_everything_of_a_film_with_the_same_other_film() -> None:
+    mix = Mixup(0.4, 6, torch.Generator().manual_seed(2))
+    number = torch.arange(6.0)
+    assert 0 < mix.share < 1
+    mixed = mix(number)
+    torch.testing.assert_close(mixed, mix.share * number + (1 - mix.share) * mix.other.float())
+    assert sorted(mix.other.tolist()) == list(range(6))
+    # Pixels and labels of one batch go the same way.
+    pixels = number.view(-1, 1, 1, 1).expand(6, 1, 4, 4)
+    torch.testing.assert_close(mix(pixels)[:, 0, 0, 0], mixed)
+    again = Mixup(0.4, 6, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(again(number), mixed)
+
+
+def test_no_mixup_leaves_films_as_they_are() -> None:
+    number = torch.arange(6.0)
+    assert torch.equal(Mixup(0, 6, torch.Generator())(number), number)
+
+
+def test_views_carry_marks_tones_and_grain() -> None:
+    flat = torch.full((200, 1, 224, 224), 128, dtype=torch.uint8)
+    views = augment(flat, 224, torch.Generator().manual_seed(4))[:, 0]
+    middle = views[:, 96:128, 96:128]
+    assert middle.mean((1, 2)).std() > 0.03  # exposure
+    assert 0.1 < (middle.std((1, 2)) > 0.005).float().mean() < 0.7  # noise on some
+    assert views.flatten(1).std(1).max() > 0.1  # borders and letters

@@ -9,7 +9,7 @@ import pytest
 
 from scripts import make_weights, train, write_card
 
-STAGES = make_weights.stages(Path("runs"), Path("data"), "9.9.9", threads=1)
+STAGES = make_weights.stages(Path("runs"), Path("data"), "9.9.9", cores=4)
 COMMANDS = [command for stage in STAGES for command in stage]
 
 
@@ -36,12 +36,15 @@ def test_each_run_is_made_before_it_is_used_and_is_in_the_card() -> None:
         made |= outputs
     card = write_card._parser().parse_args(_of("write_card")[0])
     assert {str(folder) for folder, _ in card.run} == made
+    assert {cores for _, cores in card.run} == {4, 2}  # a run alone, and two side by side
 
 
 def test_the_card_is_given_the_figures_that_were_written() -> None:
     written = {options[options.index("--json") + 1] for options in _of("evaluate")}
     card = write_card._parser().parse_args(_of("write_card")[0])
     assert {str(card.metrics), str(card.adult), str(card.original_size_parity)} == written
+    # calibrate.py writes beside the runs.
+    assert card.calibration == Path(_of("calibrate")[0][0]).parent / "calibration.json"
 
 
 @pytest.mark.parametrize("script", ["calibrate", "evaluate"])
@@ -50,7 +53,7 @@ def test_the_other_scripts_know_their_options(
 ) -> None:
     module = importlib.import_module(f"scripts.{script}")
     for options in _of(script):
-        # The help comes after every option before it was understood: an unknown one is an error by then.
+        # argparse names every option that it does not know: this one alone may be among them.
         monkeypatch.setattr(sys, "argv", [script, *options, "--no-such-option"])
         with pytest.raises(SystemExit):
             module.main()

@@ -42,3 +42,11 @@ def test_jpeg_artefacts_come_to_films_with_detail() -> None:
     change = (leave_marks(detail, torch.Generator().manual_seed(1)) != detail)[:, 0, 90:134, 90:134]
     share = (change.float().mean((1, 2)) > 0.3).float().mean()
     assert 0.1 < share < 0.6
+
+
+def test_some_films_have_a_border_on_a_side_and_some_on_none() -> None:
+    films = torch.full((300, 1, 224, 224), GREY, dtype=torch.uint8)
+    marked = leave_marks(films, torch.Generator().manual_seed(3))[:, 0].int()
+    for side in (marked[:, 0], marked[:, -1], marked[:, :, 0], marked[:, :, -1]):
+        whole = ((side - GREY).abs() > 12).all(1).float().mean()
+        assert 0.02 < whole < 0.2

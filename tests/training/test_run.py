@@ -6,11 +6,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pneumonet.training.augment import resized
 from pneumonet.training.backbones import build_backbone
 from pneumonet.training.distillation import Distillation
+from pneumonet.training.films import FilmSet
 from pneumonet.training.recipe import Recipe
 from pneumonet.training.run import Run
 from pneumonet.training.run_folder import load_averaged
@@ -31,7 +34,9 @@ def test_a_run_learns_what_there_is_to_learn(teacher: Path) -> None:
 
 def test_a_student_learns_from_its_teacher(teacher: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, arch="test_convnext", teachers=(str(teacher),), label_share=0.0, feature_weight=0.0)
-    Run(recipe, tmp_path, CPU).fit(child_films(96, 1), child_films(30, 2))
+    films = child_films(96, 1)
+    # Every label is wrong: what it knows in the end, it has from the teacher.
+    Run(recipe, tmp_path, CPU).fit(FilmSet(films.pixels, (films.labels + 1) % 3), child_films(30, 2))
     history = _history(tmp_path)
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["accuracy"] > 0.6
@@ -74,6 +79,48 @@ def test_several_teachers_are_averaged_and_the_first_gives_the_maps(teacher: Pat
     torch.testing.assert_close(distance, same_distance)
 
 
+def test_the_distance_of_maps_is_the_cosine_of_standardised_places_and_moves_the_student(teacher: Path) -> None:
+    taught, student = Teacher(teacher, CPU), build_backbone("test_convnext", "random").eval()
+    views = child_films(6, 3).pixels[:, :, :64, :64].float() / 255
+    _, maps = student.forward_intermediates(views.expand(-1, 3, -1, -1), indices=3)
+    distillation = Distillation([taught], student)
+    _, distance = distillation(maps, views)
+    by_hand = []
+    for projection, own, other in zip(distillation.projections, maps, taught.answer(views, 3)[1], strict=True):
+        a, b = projection(own).detach().numpy(), other.numpy()
+        b = (b - b.mean((0, 2, 3), keepdims=True)) / (b.std((0, 2, 3), keepdims=True, ddof=1) + 1e-3)
+        assert a.shape == b.shape  # 64 px for both, so nothing is pooled
+        cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-8)
+        by_hand.append(1 - cosine.mean())
+    assert distance.item() == pytest.approx(np.mean(by_hand), abs=1e-4)
+    distance.backward()
+    assert student.stem[0].weight.grad.abs().sum() > 0
+
+
+def test_a_teacher_sees_its_own_size_and_the_student_a_smaller_view(teacher: Path) -> None:
+    student = build_backbone("test_convnext", "random").eval()
+    views = child_films(6, 3).pixels[:, :, :128, :128].float() / 255
+    _, maps = student.forward_intermediates(resized(views, 32).expand(-1, 3, -1, -1), indices=3)
+    probabilities, distance = Distillation([Teacher(teacher, CPU)], student)(maps, views)
+    torch.testing.assert_close(probabilities, Teacher(teacher, CPU).answer(resized(views, 64))[0])
+    assert torch.isfinite(distance)
+
+
+@pytest.mark.parametrize("change", [{"held_back_fold": 1}, {"arch": "test_convnext"}], ids=str)
+def test_a_start_that_saw_the_held_back_films_or_is_another_network_is_refused(
+    change: dict, teacher: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="has not seen"):
+        Run(replace(RECIPE, init=str(teacher), **change), tmp_path / "run", CPU)
+    # Nothing is left behind that would refuse the corrected recipe.
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="random, package, timm or a run's folder"):
+        Run(replace(RECIPE, init="pakage"), tmp_path, CPU)
+
+
 def test_a_teacher_answers_as_its_model_does(teacher: Path) -> None:
     model, _ = load_averaged(teacher)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
@@ -89,11 +136,13 @@ def test_a_run_can_start_from_another(teacher: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(run.model.state_dict()[name], tensor)
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("distilled", [False, True], ids=["labels", "distilled"])
+def test_a_run_goes_on_where_it_stopped(distilled: bool, teacher: Path, tmp_path: Path) -> None:
     films, held_back = child_films(48, 1), child_films(15, 2)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     # Stochastic depth draws from torch's own generator: it too must go on where it stopped.
-    recipe = replace(RECIPE, epochs=2, drop_path=0.3)
+    teachers = (str(teacher),) if distilled else ()
+    recipe = replace(RECIPE, epochs=2, drop_path=0.3, mixup=0.2, teachers=teachers, feature_weight=5.0)
     Run(recipe, whole, CPU).fit(films, held_back)
 
     stopped = Run(recipe, cut, CPU)
