@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pneumonet.evaluation.metrics import score
+from pneumonet.evaluation.metrics import flat_score
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES
 from pneumonet.training.augment import resized
 from pneumonet.training.card_tables import markdown_table
@@ -55,15 +55,8 @@ def _figures(together: list[str], data: Path) -> dict[str, float]:
         raise ValueError(f"expected runs that held back the same fold, got {', '.join(together)}")
     films = FilmSet.read(split_films(data, folds.pop())[1])
     probabilities = np.mean([_probabilities(run, films) for run in runs], axis=0)
-    report = score(probabilities, films.labels.numpy())
-    return {name: _at(report, name) for name in _FIGURES}
-
-
-def _at(report: dict[str, Any], name: str) -> float:
-    value: Any = report
-    for part in name.split("."):
-        value = value[part]
-    return float(value)
+    scored = flat_score(probabilities, films.labels.numpy())
+    return {name: float(value) for name in _FIGURES if (value := scored[name]) is not None}
 
 
 def _recipe(text: str) -> tuple[str, list[list[str]]]:

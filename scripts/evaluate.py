@@ -136,7 +136,7 @@ def _row(answer: Answer) -> list[Any]:
         answer.file,
         answer.patient,
         truth,
-        CLASS_NAMES[max(range(len(CLASS_NAMES)), key=lambda i: answer.probabilities[i])],
+        CLASS_NAMES[answer.answer_index],
         *(f"{p:.6f}" for p in answer.probabilities),
         " ".join(CLASS_NAMES[i] for i in answer.prediction_set),
         int(answer.is_indeterminate),

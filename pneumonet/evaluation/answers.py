@@ -42,6 +42,11 @@ class Answer:
     refusals: tuple[str, ...] = ()
     traits: Traits | None = None
 
+    @property
+    def answer_index(self) -> int:
+        """Index of the most likely class, into `CLASS_NAMES`."""
+        return max(range(len(CLASS_NAMES)), key=lambda index: self.probabilities[index])
+
 
 @dataclass(frozen=True)
 class FilmError:

@@ -13,13 +13,12 @@ FAILURES: Final = 12
 def worst_failures(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Return the surest wrong answers, at most `FAILURES`, the surest first; one film a patient.
 
-    Of films whose cause is not stated nothing is known of which pneumonia, so there are no failures to tell where a set
-    has some. Each has `file`, `truth`, `answer`, `probability` of the answer and
-    `probability_of_truth`.
+    A set with films whose cause is not stated has none: which pneumonia would have been right is not known. Each has
+    `file`, `truth`, `answer`, `probability` of the answer and `probability_of_truth`.
     """
     if any(a.label_index == CAUSE_NOT_STATED for a in answers):
         return []
-    wrong = [a for a in answers if a.label_index != _answer(a)]
+    wrong = [a for a in answers if a.label_index != a.answer_index]
     surest: dict[str, Answer] = {}
     for answer in sorted(wrong, key=lambda a: -max(a.probabilities)):
         surest.setdefault(answer.patient, answer)
@@ -27,13 +26,9 @@ def worst_failures(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         {
             "file": a.file,
             "truth": CLASS_NAMES[a.label_index],
-            "answer": CLASS_NAMES[_answer(a)],
+            "answer": CLASS_NAMES[a.answer_index],
             "probability": max(a.probabilities),
             "probability_of_truth": a.probabilities[a.label_index],
         }
         for a in list(surest.values())[:FAILURES]
     ]
-
-
-def _answer(answer: Answer) -> int:
-    return max(range(len(CLASS_NAMES)), key=lambda index: answer.probabilities[index])

@@ -55,8 +55,15 @@ def score(
     >>> score(np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]), np.array([0, 2]))["accuracy"]
     0.5
     """
+    return nested(flat_score(probabilities, labels, means))
+
+
+def flat_score(
+    probabilities: Floats, labels: NDArray[np.integer], means: Mapping[str, Floats] | None = None
+) -> dict[str, float | None]:
+    """Return the figures of `score` by their dotted names."""
     rows = figures(probabilities, labels, np.ones((1, len(labels))), means)
-    return nested({name: None if np.isnan(row[0]) else float(row[0]) for name, row in rows.items()})
+    return {name: None if np.isnan(row[0]) else float(row[0]) for name, row in rows.items()}
 
 
 def bootstrap(

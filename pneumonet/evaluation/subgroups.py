@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonet.evaluation.answers import Answer
-from pneumonet.evaluation.metrics import Booleans, Floats, bootstrap, figures, nested
+from pneumonet.evaluation.metrics import Booleans, Floats, bootstrap, flat_score, nested
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 
 _FEWEST_FILMS: Final = 10
@@ -68,12 +68,12 @@ def _bands(values: Floats, low: float, high: float) -> dict[str, Booleans]:
 def _figures(
     patients: list[str], probabilities: Floats, labels: NDArray[np.integer], resamples: int, seed: int
 ) -> dict[str, Any]:
-    rows = figures(probabilities, labels, np.ones((1, len(labels))))
+    scored = flat_score(probabilities, labels)
     intervals = bootstrap(probabilities, labels, patients, resamples=resamples, seed=seed)
     return {
         "n": len(labels),
         "n_normal": int((labels == CLASS_NAMES.index(NORMAL)).sum()),
         "patients": len(set(patients)),
-        **nested({name: None if np.isnan(rows[name][0]) else float(rows[name][0]) for name in _FIGURES}),
+        **nested({name: scored[name] for name in _FIGURES}),
         "intervals": {name: intervals[name] for name in _FIGURES},
     }
