@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pneumonet.calibration import softmax
+from pneumonet.calibration import softmax, total_variation
 from pneumonet.errors import ConfigError, InternalError
 from pneumonet.members import Member, to_batch
 from pneumonet.radiograph import Radiograph
-from pneumonet.snapshot import InputConfig, SnapshotConfig
+from pneumonet.snapshot import AgreementConfig, InputConfig, SnapshotConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,23 @@ def combine(probabilities: Sequence[NDArray[np.float64]], weights: Sequence[floa
     """
     total: NDArray[np.float64] = np.tensordot(np.asarray(weights, dtype=np.float64), np.stack(probabilities), axes=1)
     return total
+
+
+def disagreement(probabilities: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return how far apart members' probabilities, each (N, C), lie: the largest total variation of a pair, (N,).
+
+    >>> disagreement([np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])]).tolist()
+    [0.5]
+    """
+    pairs = [total_variation(p, q) for p, q in combinations(probabilities, 2)]
+    return np.max(pairs, axis=0) if pairs else np.zeros(len(probabilities[0]))
+
+
+def members_agree(probabilities: Sequence[NDArray[np.float64]], config: AgreementConfig) -> NDArray[np.bool_]:
+    """Return for each film, (N,), whether members' probabilities, each (N, C), name one class and lie near."""
+    answers = np.stack([p.argmax(axis=1) for p in probabilities])
+    agree: NDArray[np.bool_] = (answers == answers[0]).all(axis=0)
+    return agree & (disagreement(probabilities) <= config.max_total_variation)
 
 
 def _member_pass(member: Member, batch: torch.Tensor) -> MemberPass:

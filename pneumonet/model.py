@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from pneumonet.admission import Admission, AdmissionCheck, load_spaces
 from pneumonet.calibration import prediction_set
-from pneumonet.ensemble import Ensemble, EnsemblePass
+from pneumonet.ensemble import Ensemble, EnsemblePass, members_agree
 from pneumonet.errors import AdmissionError, Reason
 from pneumonet.finding import ENSEMBLE, Finding, ModelInfo
 from pneumonet.hub import Snapshot, open_snapshot
+from pneumonet.measured import MissRate, caution_on_normal
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.saliency import grad_cam, lay_on_film, scaled
 from pneumonet.settings import Settings
-from pneumonet.taxonomy import CLASS_NAMES, risk_of
+from pneumonet.taxonomy import CLASS_NAMES, NORMAL, risk_of
 
 # The ages of the training films' patients.
 _YOUNGEST_YEARS, _OLDEST_YEARS = 1, 5
@@ -37,6 +38,7 @@ class PneumoNet:
         self, snapshot: Snapshot, ensemble: Ensemble, admission: AdmissionCheck, limits: ReadingLimits
     ) -> None:
         self.snapshot, self.ensemble, self.admission, self.limits = snapshot, ensemble, admission, limits
+        self.caution_on_normal = caution_on_normal(MissRate.read(snapshot.path, snapshot.config))
         self.info = ModelInfo(snapshot.repo_id, snapshot.revision, snapshot.config.version)
 
     @classmethod
@@ -164,25 +166,45 @@ class PneumoNet:
         maps: SaliencyMaps,
         timings: dict[str, float],
     ) -> Finding:
-        probabilities = passed.probabilities[index]
+        config, probabilities = self.snapshot.config, passed.probabilities[index]
         label = CLASS_NAMES[int(probabilities.argmax())]
         confidence = float(probabilities.max())
-        chosen = prediction_set(probabilities, self.snapshot.config.prediction_set.threshold)
-        members = {p.member.config.name: _named(p.probabilities[index]) for p in passed.members}
+        thresholds = [config.prediction_set.thresholds[name] for name in CLASS_NAMES]
+        names = tuple(CLASS_NAMES[c] for c in prediction_set(probabilities, thresholds))
+        members = {p.member.config.name: p.probabilities[index] for p in passed.members}
+        agree = bool(members_agree([p[None] for p in members.values()], config.agreement)[0])
         return Finding(
             label=label,
             probabilities=_named(probabilities),
             confidence=confidence,
-            prediction_set=tuple(CLASS_NAMES[c] for c in chosen),
-            risk=risk_of(label, confidence),
+            prediction_set=names,
+            risk=risk_of(label, confidence, names, is_in_doubt=not (agree and admission.accepted)),
             admission=admission,
             model=self.info,
             film=film,
             saliency=maps,
-            member_probabilities=members,
+            member_probabilities={name: _named(p) for name, p in members.items()},
             timings={name: round(value, 2) for name, value in timings.items()},
-            warnings=(*self.snapshot.warnings, *_warnings(film, label, admission, members, maps)),
+            warnings=tuple(self._warnings(film, label, admission, agree, maps)),
         )
+
+    def _warnings(
+        self, film: Radiograph, label: str, admission: Admission, agree: bool, maps: SaliencyMaps
+    ) -> Iterator[str]:
+        yield from self.snapshot.warnings
+        yield from film.warnings
+        if label == NORMAL:
+            yield self.caution_on_normal
+        age = film.patient_age_years
+        # The age itself stays out of the sentence: it is a patient's datum, and sentences are shown and copied.
+        if age is not None and not _YOUNGEST_YEARS <= age < _OLDEST_YEARS + 1:
+            yield "The file states an age outside one to five years, the only ages the model was trained on."
+        if not admission.accepted:
+            yield "This picture was refused as a chest film and answered only because that was asked for."
+        if not agree:
+            yield "The two backbones disagree on this film, so no risk level is named: read the answer with extra care."
+        if maps and not maps[ENSEMBLE][label].any():
+            yield "No region of the film stood out for this answer: the heatmap is empty."
 
 
 def _named(probabilities: NDArray[np.float64]) -> dict[str, float]:
@@ -210,27 +232,6 @@ def _saliency_maps(passed: EnsemblePass) -> list[SaliencyMaps]:
 
 def _resized(saliency_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     return saliency_map if saliency_map.shape == (height, width) else lay_on_film(saliency_map, height, width)
-
-
-def _warnings(
-    film: Radiograph,
-    label: str,
-    admission: Admission,
-    members: dict[str, dict[str, float]],
-    maps: SaliencyMaps,
-) -> list[str]:
-    warnings = list(film.warnings)
-    age = film.patient_age_years
-    # The age itself stays out of the sentence: it is a patient's datum, and sentences are shown and copied.
-    if age is not None and not _YOUNGEST_YEARS <= age < _OLDEST_YEARS + 1:
-        warnings.append("The file states an age outside one to five years, the only ages the model was trained on.")
-    if not admission.accepted:
-        warnings.append("This picture was refused as a chest film and answered only because that was asked for.")
-    if len({max(p, key=lambda name: p[name]) for p in members.values()}) > 1:
-        warnings.append("The two backbones disagree on this film; read the answer with extra care.")
-    if maps and not maps[ENSEMBLE][label].any():
-        warnings.append("No region of the film stood out for this answer: the heatmap is empty.")
-    return warnings
 
 
 @contextmanager

@@ -21,7 +21,7 @@ CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.json"
 MEMBER_CONFIG_FILE: Final = "config.json"
 MEMBER_WEIGHTS_FILE: Final = "model.safetensors"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -90,15 +90,26 @@ class AdmissionConfig:
 
 @dataclass(frozen=True)
 class PredictionSetConfig:
-    """Split-conformal prediction sets (Sadinle et al., JASA 2019): the classes of at least `threshold` probability.
+    """Class-conditional split-conformal prediction sets: each class of at least its threshold of probability.
 
     Attributes:
-        coverage: Share of held-back films whose class the set holds, in (0, 1).
-        threshold: Smallest probability of a class in the set.
+        coverage: Share of held-back films of each class whose class the set holds, in (0, 1).
+        thresholds: Smallest probability of each class in the set, by its name.
     """
 
     coverage: Annotated[float, Field(gt=0, lt=1)]
-    threshold: _Share
+    thresholds: dict[str, _Share]
+
+
+@dataclass(frozen=True)
+class AgreementConfig:
+    """When the members are said to disagree, set by `scripts/calibrate.py` on held-back films.
+
+    Attributes:
+        max_total_variation: Largest total variation distance of two members' probabilities, in [0, 1].
+    """
+
+    max_total_variation: _Share
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class SnapshotConfig:
     members: tuple[MemberConfig, ...]
     admission: AdmissionConfig
     prediction_set: PredictionSetConfig
+    agreement: AgreementConfig
     files: dict[str, FileDigest]
     fingerprint: str
 
@@ -156,6 +168,8 @@ class SnapshotConfig:
             raise SnapshotError(
                 f"Expected members in {CONFIG_FILE} of different names whose weights sum to 1, got weights of {total}."
             )
+        if list(self.prediction_set.thresholds) != list(CLASS_NAMES):
+            raise SnapshotError(f"Expected prediction_set.thresholds in {CONFIG_FILE} of {', '.join(CLASS_NAMES)}.")
         for name in (*self.files, *self.required_files()):
             # A config comes from a repo that a stranger may own: its paths stay inside the snapshot.
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
@@ -226,6 +240,7 @@ def write_config(
     members: Sequence[MemberConfig],
     admission: AdmissionConfig,
     prediction_set: PredictionSetConfig,
+    agreement: AgreementConfig,
 ) -> SnapshotConfig:
     """Write a snapshot's config.json, with the digest of each file that the app loads, and read it back.
 
@@ -236,7 +251,8 @@ def write_config(
         input_config: How a film becomes a backbone's input.
         members: The backbones.
         admission: Thresholds of admission.
-        prediction_set: Threshold of the prediction set.
+        prediction_set: Thresholds of the prediction set.
+        agreement: When the members are said to disagree.
 
     Raises:
         SnapshotError: If a file is missing or the parts contradict each other.
@@ -254,6 +270,7 @@ def write_config(
         "members": [asdict(member) for member in members],
         "admission": asdict(admission),
         "prediction_set": asdict(prediction_set),
+        "agreement": asdict(agreement),
         "files": {name: asdict(digest_of(folder / name)) for name in names},
     }
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")

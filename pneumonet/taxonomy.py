@@ -1,5 +1,6 @@
 """The three classes, their order, and the wording of a finding's risk."""
 
+from collections.abc import Collection
 from enum import Enum
 from typing import Final
 
@@ -37,20 +38,24 @@ _RISK_OF_CLASS: Final[dict[str, Risk]] = {
 }
 
 
-def risk_of(label: str, confidence: float) -> Risk:
-    """Return the risk level of a label held with a confidence.
+def risk_of(label: str, confidence: float, prediction_set: Collection[str], *, is_in_doubt: bool = False) -> Risk:
+    """Return the risk level of an answer.
 
     Args:
         label: One of `CLASS_NAMES`.
         confidence: The label's calibrated probability, in [0, 1].
+        prediction_set: The classes left open; no risk is only spoken of where NORMAL alone is left.
+        is_in_doubt: Whether something else speaks against the answer: the backbones disagree, or admission refused the
+            film and an answer was asked for all the same.
 
     Raises:
         KeyError: If the label is not one of `CLASS_NAMES`.
 
-    >>> risk_of("NORMAL", 0.69).value
-    'Indeterminate (Requires Review)'
-    >>> risk_of("NORMAL", 0.70).value
+    >>> risk_of("NORMAL", 0.70, {"NORMAL"}).value
     'No Immediate Risk Detected'
+    >>> risk_of("NORMAL", 0.70, {"NORMAL", "VIRAL_PNEUMONIA"}).value
+    'Indeterminate (Requires Review)'
     """
     risk = _RISK_OF_CLASS[label]
-    return Risk.INDETERMINATE if confidence < REVIEW_CONFIDENCE else risk
+    is_open = risk is Risk.NONE_DETECTED and set(prediction_set) != {NORMAL}
+    return Risk.INDETERMINATE if is_in_doubt or is_open or confidence < REVIEW_CONFIDENCE else risk

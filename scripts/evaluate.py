@@ -122,7 +122,7 @@ def _portable(argument: str) -> str:
 
 
 def _write_predictions(path: Path, answers: Sequence[Answer]) -> None:
-    columns = ["file", "patient", "truth", "answer", *CLASS_NAMES, "prediction_set", "indeterminate", "refused"]
+    columns = ["file", "patient", "truth", "answer", *CLASS_NAMES, "prediction_set", "risk", "refused"]
     columns += [f"{member}.{name}" for member in answers[0].members for name in CLASS_NAMES]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -139,7 +139,7 @@ def _row(answer: Answer) -> list[Any]:
         CLASS_NAMES[answer.answer_index],
         *(f"{p:.6f}" for p in answer.probabilities),
         " ".join(CLASS_NAMES[i] for i in answer.prediction_set),
-        int(answer.is_indeterminate),
+        answer.risk.value,
         " ".join(answer.refusals),
         *(f"{p:.6f}" for member in answer.members.values() for p in member),
     ]

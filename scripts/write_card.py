@@ -25,6 +25,7 @@ from pneumonet.errors import PneumoNetError
 from pneumonet.settings import DEFAULT_SNAPSHOT
 from pneumonet.snapshot import CARD_FILE, METRICS_FILE, SnapshotConfig
 from pneumonet.training.card import HELD_BACK, card_body
+from pneumonet.training.card_figures import RELIABILITY_FIGURE, draw_reliability
 from pneumonet.training.card_tables import figure, markdown_table
 from pneumonet.training.summary import summarise_runs, summarise_split
 
@@ -42,8 +43,9 @@ _RESULTS = (
     ("recall", "binary.sensitivity", "Sensitivity to pneumonia"),
     ("specificity", "binary.specificity", "Specificity"),
     ("roc_auc", "binary.auroc", "AUROC, normal or pneumonia"),
-    ("ece", "ece", "Expected calibration error, 15 bins"),
+    ("ece", "ece", "Expected calibration error, 15 bins of equal mass"),
     ("brier_score", "brier", "Brier score, three classes"),
+    ("told_no_risk", "told_no_risk.pneumonia", "Films of pneumonia told No Immediate Risk Detected"),
 )
 
 
@@ -174,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         README.write_text(readme_with_figures(README.read_text(), updated))
     path.write_text(json.dumps(updated, indent=2) + "\n")
     (arguments.snapshot / CARD_FILE).write_text(text)
+    draw_reliability(updated, arguments.snapshot / RELIABILITY_FIGURE)
     print(f"{METRICS_FILE} and {CARD_FILE} are written")
     return 0
 

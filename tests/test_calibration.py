@@ -8,12 +8,14 @@ from scipy.special import softmax as scipy_softmax
 from sklearn.metrics import log_loss
 
 from pneumonet.calibration import (
-    conformal_threshold,
+    conformal_thresholds,
+    equal_mass_bins,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     prediction_set,
     softmax,
+    total_variation,
 )
 
 
@@ -58,44 +60,61 @@ def test_temperature_is_the_best_of_a_fine_grid() -> None:
 def test_calibration_error_equals_a_naive_loop(n_bins: int) -> None:
     logits, labels = _random_answers(400, seed=2)
     probabilities = softmax(logits)
+    films = sorted(range(400), key=lambda i: probabilities[i].max())
     expected = 0.0
     for b in range(n_bins):
-        low, high = b / n_bins, (b + 1) / n_bins
-        inside = [i for i in range(400) if low < probabilities[i].max() <= high]
-        if inside:
-            accuracy = sum(probabilities[i].argmax() == labels[i] for i in inside) / len(inside)
-            confidence = sum(probabilities[i].max() for i in inside) / len(inside)
-            expected += len(inside) / 400 * abs(accuracy - confidence)
+        inside = [film for place, film in enumerate(films) if place * n_bins // 400 == b]
+        right = sum(probabilities[i].argmax() == labels[i] for i in inside)
+        expected += abs(right - sum(probabilities[i].max() for i in inside)) / 400
     assert expected_calibration_error(probabilities, labels, n_bins) == pytest.approx(expected)
 
 
-def test_conformal_sets_cover_new_films_as_promised() -> None:
-    logits, labels = _random_answers(6000, seed=9)
+def test_bins_of_equal_mass_hold_equally_many_in_order() -> None:
+    values = np.random.default_rng(0).permutation(150) / 150
+    bins = equal_mass_bins(values)
+    assert np.bincount(bins).tolist() == [10] * 15
+    assert (np.diff(bins[np.argsort(values)]) >= 0).all()
+
+
+def test_fewer_films_than_bins_each_have_one() -> None:
+    assert sorted(equal_mass_bins(np.array([0.5, 0.5, 0.9]), 15)) == [0, 5, 10]
+
+
+def test_conformal_sets_cover_new_films_of_each_class_as_promised() -> None:
+    # A rare class of weak logits: a single threshold for all would cover it far less than the others.
+    rng = np.random.default_rng(9)
+    labels = rng.choice(3, size=24_000, p=[0.6, 0.3, 0.1])
+    logits = rng.normal(0, 1, (24_000, 3)) + np.eye(3)[labels] * np.array([3.0, 2.0, 0.5])[labels][:, None]
     probabilities = softmax(logits)
-    threshold = conformal_threshold(probabilities[:1000], labels[:1000], 0.9)
-    covered = [labels[i] in prediction_set(probabilities[i], threshold) for i in range(1000, 6000)]
-    assert np.mean(covered) == pytest.approx(0.9, abs=0.025)
+    thresholds = conformal_thresholds(probabilities[:8000], labels[:8000], 0.9)
+    covered = np.array([labels[i] in prediction_set(probabilities[i], thresholds) for i in range(8000, 24_000)])
+    for c in range(3):
+        # The answer always belongs, so an easy class may be covered more often, never less.
+        assert covered[labels[8000:] == c].mean() > 0.875
 
 
-def test_conformal_threshold_by_hand() -> None:
-    # Scores .1 .2 .3 .4; rank ceil(5 * .6) = 3, so the score .3 and the probability .7.
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
-    assert conformal_threshold(probabilities, np.zeros(4, dtype=int), 0.6) == pytest.approx(0.7)
+def test_conformal_thresholds_by_hand() -> None:
+    # Of class 0 the probabilities .9 .8 .7 .6; rank ceil(5 * .6) = 3. Of class 1 .5 alone; rank ceil(2 * .6) = 2, none.
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
+    assert conformal_thresholds(probabilities, np.array([0, 0, 0, 0, 1]), 0.6) == pytest.approx((0.7, 0.0))
 
 
-def test_conformal_threshold_of_too_few_films_keeps_every_class() -> None:
-    assert conformal_threshold(np.array([[0.9, 0.1]]), np.array([0]), 0.9) == 0.0
-
-
-def test_prediction_set_is_ordered_and_never_empty() -> None:
-    assert prediction_set(np.array([0.3, 0.1, 0.6]), 0.2) == (2, 0)
-    assert prediction_set(np.array([0.34, 0.33, 0.33]), 0.9) == (0,)
+def test_prediction_set_is_ordered_and_holds_the_answer() -> None:
+    assert prediction_set(np.array([0.3, 0.1, 0.6]), (0.2, 0.2, 0.2)) == (2, 0)
+    assert prediction_set(np.array([0.34, 0.33, 0.33]), (0.9, 0.9, 0.9)) == (0,)
+    assert prediction_set(np.array([0.3, 0.5, 0.2]), (0.25, 0.8, 0.3)) == (1, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_conformal_sets_hold_the_very_films_that_set_the_threshold(seed: int) -> None:
-    logits, labels = _random_answers(57, seed=seed)
+def test_conformal_sets_hold_the_very_films_that_set_the_thresholds(seed: int) -> None:
+    logits, labels = _random_answers(157, seed=seed)
     probabilities = softmax(logits)
-    threshold = conformal_threshold(probabilities, labels, 0.9)
-    held = sum(label in prediction_set(p, threshold) for p, label in zip(probabilities, labels, strict=True))
-    assert held >= math.ceil(58 * 0.9)
+    thresholds = conformal_thresholds(probabilities, labels, 0.9)
+    for c in range(3):
+        sets = [prediction_set(p, thresholds) for p in probabilities[labels == c]]
+        assert sum(c in chosen for chosen in sets) >= math.ceil((len(sets) + 1) * 0.9)
+
+
+def test_total_variation_is_half_the_sum_of_differences() -> None:
+    p, q = np.array([[0.7, 0.2, 0.1], [1, 0, 0]]), np.array([[0.1, 0.2, 0.7], [0, 1, 0]])
+    assert total_variation(p, q) == pytest.approx([0.6, 1.0])

@@ -17,6 +17,7 @@ from pneumonet.hub import check_publishable
 from pneumonet.model import PneumoNet
 from pneumonet.settings import DEFAULT_SNAPSHOT
 from pneumonet.snapshot import SnapshotConfig
+from pneumonet.taxonomy import Risk
 from pneumonet.training.summary import summarise_runs, summarise_split
 from scripts import write_card
 from tests.support.films import encoded, phantom
@@ -41,7 +42,7 @@ def _report(model: PneumoNet, *, causes: bool = True, seed: int = 0) -> dict[str
                 probabilities=tuple(probabilities),
                 members={name: tuple(draw) for name, draw in zip(MEMBERS, draws, strict=True)},
                 prediction_set=tuple(int(c) for c in np.flatnonzero(probabilities > 0.2)),
-                is_indeterminate=bool(probabilities.max() < 0.7),
+                risk=Risk.INDETERMINATE if probabilities.max() < 0.7 else list(Risk)[1 + (label + 2) % 3],
                 refusals=("blank",) if i == 7 else (),
                 traits=Traits("L" if i % 2 else "RGB", 224, 224, float(i)),
             )
@@ -66,7 +67,10 @@ def _extras(model: PneumoNet, folder: Path) -> dict[str, Any]:
     (run / "history.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(line | {'accuracy': 0.75})}\n")
     sides = {"training": {"films": {"NORMAL": 9}, "patients": 5}, "held_back": {"films": {"NORMAL": 4}, "patients": 3}}
     parity = {"n": 12, "same_answer": 11, "mean_difference": 0.0123, "max_difference": 0.25}
-    calibration = {"ece_before": 0.111, "ece_cross_fitted": 0.055, "coverage_cross_fitted": 0.888}
+    calibration = {
+        "ece_before": 0.111, "ece_cross_fitted": 0.055, "coverage_cross_fitted": 0.888,
+        "coverage_cross_fitted_of": {"BACTERIAL_PNEUMONIA": 0.871, "NORMAL": 0.912, "VIRAL_PNEUMONIA": 0.883},
+    }  # fmt: skip
     return {
         "training": summarise_runs({run: 2}) | {"split": sides | {"patients_in_both": 0}},
         "adult": _report(model, causes=False, seed=1),

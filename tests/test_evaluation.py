@@ -11,9 +11,10 @@ from pneumonet.calibration import expected_calibration_error
 from pneumonet.evaluation import Answer, FilmError, bootstrap, build_report, score
 from pneumonet.evaluation.failures import FAILURES, worst_failures
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED, auroc, confusion_matrix, figures
+from pneumonet.evaluation.reliability import reliability, selective_risk
 from pneumonet.evaluation.table import as_text
 from pneumonet.model import PneumoNet
-from pneumonet.taxonomy import CLASS_NAMES
+from pneumonet.taxonomy import CLASS_NAMES, Risk
 
 B, N, V = range(3)
 # Six films by hand: answers B, N, B, V, N, V.
@@ -87,16 +88,23 @@ class TestScore:
         assert result["binary"]["auroc"] == 1
         assert confusion_matrix(PROBABILITIES, LABELS) == [[1, 0, 1], [0, 1, 0], [1, 1, 1]]
 
-    def test_calibration_error_by_a_naive_loop(self) -> None:
+    def test_calibration_errors_by_a_naive_loop(self) -> None:
         probabilities, labels = _random_films(200, seed=3)
-        error = 0.0
-        for b in range(15):
-            inside = [i for i in range(200) if b / 15 < probabilities[i].max() <= (b + 1) / 15]
-            if inside:
-                accuracy = sum(probabilities[i].argmax() == labels[i] for i in inside) / len(inside)
-                confidence = sum(probabilities[i].max() for i in inside) / len(inside)
-                error += len(inside) / 200 * abs(accuracy - confidence)
-        assert score(probabilities, labels)["ece"] == pytest.approx(error, abs=1e-12)
+        sick, top = 1 - probabilities[:, N], probabilities.max(1)
+        result = score(probabilities, labels)
+        for error, values, right in (
+            (result["ece"], top, probabilities.argmax(1) == labels),
+            (result["binary"]["ece"], sick, labels != N),
+        ):
+            # 200 films in 15 bins: the i-th lowest goes to bin 15 i / 200, rounded down.
+            films = sorted(range(200), key=lambda i, values=values: values[i])
+            expected = 0.0
+            for b in range(15):
+                inside = [film for place, film in enumerate(films) if 15 * place // 200 == b]
+                assert len(inside) in (13, 14)
+                expected += abs(sum(right[i] for i in inside) - sum(values[i] for i in inside)) / 200
+            assert error == pytest.approx(expected, abs=1e-12)
+        assert result["binary"]["brier"] == pytest.approx(sklearn_metrics.brier_score_loss(labels != N, sick))
 
     @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
     def test_auroc_by_counting_pairs(self, ties: bool) -> None:
@@ -136,6 +144,8 @@ class TestScore:
             probabilities.repeat(repeats, axis=0), labels.repeat(repeats), np.ones((1, int(repeats.sum())))
         )
         for name, row in weighted.items():
+            if name.endswith("ece"):
+                continue  # a resample keeps the bins of the films as they are; repeats would draw their own
             assert row[0] == pytest.approx(repeated[name][0], nan_ok=True), name
 
     def test_class_that_no_film_has_leaves_its_figures_open(self) -> None:
@@ -174,10 +184,11 @@ class TestBootstrap:
         assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(accuracy * (1 - accuracy) / 500), rel=0.1)
 
     def test_a_patients_films_move_together(self) -> None:
-        probabilities, labels = _random_films(80, seed=8)
-        alone = bootstrap(probabilities, labels, [str(i) for i in range(80)], seed=1)
+        probabilities, labels = _random_films(75, seed=8)
+        alone = bootstrap(probabilities, labels, [str(i) for i in range(75)], seed=1)
+        # 75 films in 15 bins, so that copies share their bin.
         # Nine copies of each film are no more evidence than one, as long as they are the same patient's.
-        patients = [str(i) for i in range(80) for _ in range(9)]
+        patients = [str(i) for i in range(75) for _ in range(9)]
         together = bootstrap(probabilities.repeat(9, 0), labels.repeat(9), patients, seed=1)
         for name, interval in alone.items():
             assert together[name] == pytest.approx(interval), name
@@ -214,14 +225,18 @@ def _answer(probabilities: list[float], label: int, patient: str, **options: Any
 class TestReport:
     def test_what_only_a_report_counts(self, tiny_model: PneumoNet) -> None:
         answers = [
-            _answer([0.8, 0.1, 0.1], B, "a", prediction_set=(B,)),
-            _answer([0.1, 0.6, 0.3], V, "b", prediction_set=(N, V), is_indeterminate=True, refusals=("blank",)),
-            _answer([0.1, 0.8, 0.1], V, "c", prediction_set=(N,)),
-            _answer([0.1, 0.8, 0.1], N, "c", prediction_set=(N,)),
+            _answer([0.8, 0.1, 0.1], B, "a", prediction_set=(B,), risk=Risk.HIGH),
+            _answer([0.1, 0.6, 0.3], V, "b", prediction_set=(N, V), risk=Risk.INDETERMINATE, refusals=("blank",)),
+            _answer([0.1, 0.8, 0.1], V, "c", prediction_set=(N,), risk=Risk.NONE_DETECTED),
+            _answer([0.1, 0.8, 0.1], N, "c", prediction_set=(N,), risk=Risk.NONE_DETECTED),
         ]
         config = tiny_model.snapshot.config
         report = build_report(answers, [FilmError("NORMAL/x.png", "empty_file")], config, resamples=20)
-        assert report["prediction_set"] == {"mean_size": 1.25, "coverage": 0.75, "nominal_coverage": 0.9}
+        coverage_of = {"BACTERIAL_PNEUMONIA": 1.0, "NORMAL": 1.0, "VIRAL_PNEUMONIA": 0.5}
+        assert report["prediction_set"] == {
+            "mean_size": 1.25, "coverage": 0.75, "coverage_of": coverage_of, "nominal_coverage": 0.9,
+        }  # fmt: skip
+        assert report["told_no_risk"] == {"pneumonia": pytest.approx(1 / 3, abs=1e-6), "normal": 1.0}
         assert report["indeterminate"] == 0.25
         assert report["decided_accuracy"] == pytest.approx(2 / 3, abs=1e-6)
         assert report["refused"] == {"share": 0.25, "count": 1, "reasons": {"blank": 1}}
@@ -231,6 +246,23 @@ class TestReport:
         assert report["binary"]["confusion"] == {
             "true_positive": 1, "false_negative": 2, "false_positive": 0, "true_negative": 1,
         }  # fmt: skip
+
+    def test_the_surest_films_are_judged_first(self) -> None:
+        # By confidence: .9 right, .8 wrong, .6 right, .5 right.
+        probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.3, 0.1, 0.6], [0.5, 0.3, 0.2]])
+        curve = {row["coverage"]: row for row in selective_risk(probabilities, np.array([B, V, V, B]))}
+        assert curve[0.3] == {"coverage": 0.3, "n": 1, "confidence": 0.9, "error": 0.0}
+        assert curve[0.5] == {"coverage": 0.5, "n": 2, "confidence": 0.8, "error": 0.5}
+        assert curve[1.0] == {"coverage": 1.0, "n": 4, "confidence": 0.5, "error": 0.25}
+
+    def test_where_no_cause_is_stated_only_normal_or_pneumonia_is_judged(self) -> None:
+        probabilities = np.array([[0.4, 0.2, 0.4], [0.1, 0.7, 0.2], [0.1, 0.5, 0.4]])
+        labels = np.array([CAUSE_NOT_STATED, N, CAUSE_NOT_STATED])
+        surest, *_, last = selective_risk(probabilities, labels)
+        assert (surest["confidence"], surest["error"]) == (pytest.approx(0.8), 0.0)
+        assert (last["n"], last["error"]) == (3, pytest.approx(1 / 3))
+        assert [b["accuracy"] for b in reliability(probabilities, labels)] == [0.0, 1.0, 1.0]
+        assert [b["confidence"] for b in reliability(probabilities, labels)] == pytest.approx([0.3, 0.5, 0.8])
 
     def test_best_weight_is_the_nearest_to_the_snapshots_of_the_best(self, tiny_model: PneumoNet) -> None:
         # The first member is always right and the second says normal: any weight that tips all three films will do.

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pneumonet.errors import AdmissionError, EmptyFileError, PneumoNetError
-from pneumonet.finding import DISCLAIMER, ENSEMBLE
+from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
-from pneumonet.taxonomy import CLASS_NAMES
+from pneumonet.taxonomy import CLASS_NAMES, Risk
 from tests.support.films import encoded, phantom
 from tests.support.snapshots import write_tiny_snapshot
 
@@ -90,6 +91,71 @@ def test_an_age_outside_the_training_s_is_warned_of_and_not_repeated(
     about_age = [warning for warning in warnings if "age" in warning.split()]
     assert bool(about_age) is warned
     assert all("45" not in warning for warning in about_age)
+
+
+def _answer_of(
+    folder: Path, logits: tuple[list[float], list[float]], monkeypatch: pytest.MonkeyPatch, **options: float
+) -> Finding:
+    """The finding of a film whose members' logits are given, temperatures and all else real."""
+    write_tiny_snapshot(folder, **options)  # type: ignore[arg-type]
+    model = PneumoNet.from_pretrained(folder, device="cpu")
+    for member, values in zip(model.ensemble.members, logits, strict=True):
+        answer = torch.tensor([values]) * member.config.temperature
+        monkeypatch.setattr(member, "head", lambda features, answer=answer: answer.expand(len(features), -1))
+    return model.predict(_film(), saliency=False)
+
+
+def _logits(*probabilities: float) -> list[float]:
+    return np.log(probabilities).tolist()
+
+
+def test_backbones_that_name_two_classes_leave_the_risk_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The ensemble is sure of bacterial all the same: .4 * .02 + .6 * .98 = .596, so confidence is not what decides.
+    finding = _answer_of(
+        tmp_path, (_logits(0.48, 0.03, 0.49), _logits(0.97, 0.01, 0.02)), monkeypatch, max_total_variation=0.9
+    )
+    assert (finding.label, finding.confidence > 0.7) == ("BACTERIAL_PNEUMONIA", True)
+    assert finding.risk is Risk.INDETERMINATE
+    assert any("disagree" in warning for warning in finding.warnings)
+
+
+@pytest.mark.parametrize(("limit", "risk"), [(0.31, Risk.HIGH), (0.29, Risk.INDETERMINATE)])
+def test_backbones_far_apart_disagree_though_they_name_one_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, risk: Risk
+) -> None:
+    logits = _logits(0.68, 0.16, 0.16), _logits(0.98, 0.01, 0.01)
+    finding = _answer_of(tmp_path, logits, monkeypatch, max_total_variation=limit)
+    assert finding.confidence == pytest.approx(0.86)
+    assert finding.risk is risk
+    assert any("disagree" in warning for warning in finding.warnings) is (risk is Risk.INDETERMINATE)
+
+
+@pytest.mark.parametrize(
+    ("normal", "risk"), [(0.82, Risk.NONE_DETECTED), (0.75, Risk.INDETERMINATE)], ids=["normal alone", "viral open"]
+)
+def test_no_risk_needs_normal_alone_and_always_comes_with_its_caution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, normal: float, risk: Risk
+) -> None:
+    answer = _logits(0.01, normal, 0.99 - normal)
+    finding = _answer_of(tmp_path, (answer, answer), monkeypatch)
+    assert finding.risk is risk
+    assert any(warning.startswith("A normal answer does not rule out disease.") for warning in finding.warnings)
+
+
+def test_other_answers_carry_no_caution_on_normal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = _logits(0.9, 0.05, 0.05)
+    assert not any("normal answer" in w for w in _answer_of(tmp_path, (answer, answer), monkeypatch).warnings)
+
+
+def test_a_film_answered_by_force_names_no_risk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = _logits(0.01, 0.98, 0.01)
+    write_tiny_snapshot(tmp_path, max_distance=1e-6)
+    model = PneumoNet.from_pretrained(tmp_path, device="cpu")
+    for member in model.ensemble.members:
+        monkeypatch.setattr(member, "head", lambda features: torch.tensor([answer]).expand(len(features), -1) * 1.3)
+    finding = model.predict(_film(), force=True, saliency=False)
+    assert finding.confidence > 0.7
+    assert finding.risk is Risk.INDETERMINATE
 
 
 def test_a_batch_answers_as_its_films_alone_and_refusals_keep_their_place(tiny_model: PneumoNet) -> None:

@@ -38,7 +38,7 @@ def test_a_written_config_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda d: d.update(format=2),
+        lambda d: d.update(format=3),
         lambda d: d.update(class_names=["NORMAL", "BACTERIAL_PNEUMONIA", "VIRAL_PNEUMONIA"]),
         lambda d: d["members"][0].update(weight=0.5),
         lambda d: d["members"][0].update(temperature=0),
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         lambda d: d["input"].update(std=[0, 0, 0]),
         lambda d: d["admission"].update(max_distance=[1.0]),
         lambda d: d["admission"].update(min_side="wide"),
-        lambda d: d["prediction_set"].update(threshold="high"),
+        lambda d: d["prediction_set"].update(thresholds="high"),
         lambda d: d["files"].update({"config.json": 3}),
     ],
     ids=[

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, risk_of
+from pneumonet.taxonomy import BACTERIAL, CLASS_NAMES, DISPLAY_NAMES, NORMAL, VIRAL, Risk, risk_of
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,23 @@ from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, risk_of
     ],
 )
 def test_risk_as_the_customer_words_it(label: str, confidence: float, wording: str) -> None:
-    assert risk_of(label, confidence).value == wording
+    assert risk_of(label, confidence, {label}).value == wording
+
+
+@pytest.mark.parametrize("others", [{BACTERIAL}, {VIRAL}, {BACTERIAL, VIRAL}], ids=", ".join)
+def test_no_risk_is_spoken_of_only_where_normal_alone_is_left(others: set[str]) -> None:
+    assert risk_of(NORMAL, 0.99, {NORMAL} | others) is Risk.INDETERMINATE
+    assert risk_of(NORMAL, 0.99, others) is Risk.INDETERMINATE
+    assert risk_of(NORMAL, 0.99, {NORMAL}) is Risk.NONE_DETECTED
+
+
+@pytest.mark.parametrize("label", CLASS_NAMES)
+def test_what_is_in_doubt_names_no_risk_however_sure(label: str) -> None:
+    assert risk_of(label, 0.99, {label}, is_in_doubt=True) is Risk.INDETERMINATE
+
+
+def test_an_open_cause_leaves_the_risk_of_pneumonia() -> None:
+    assert risk_of(BACTERIAL, 0.75, {BACTERIAL, VIRAL}) is Risk.HIGH
 
 
 def test_class_order_is_alphabetical_and_named_throughout() -> None:

@@ -27,7 +27,7 @@ class Answer:
         probabilities: Calibrated probability of each class, in the order of `CLASS_NAMES`.
         members: Each backbone's own probabilities, by its name.
         prediction_set: Indices of the classes left open.
-        is_indeterminate: Whether the risk level is "Indeterminate".
+        risk: Risk level.
         refusals: Codes of admission's reasons; empty where it accepts the film.
         traits: What the film's file is like, None where not known.
     """
@@ -38,7 +38,7 @@ class Answer:
     probabilities: tuple[float, ...]
     members: dict[str, tuple[float, ...]] = field(default_factory=dict)
     prediction_set: tuple[int, ...] = ()
-    is_indeterminate: bool = False
+    risk: Risk = Risk.INDETERMINATE
     refusals: tuple[str, ...] = ()
     traits: Traits | None = None
 
@@ -98,7 +98,7 @@ def _answer(finding: Finding, file: str, patient: str, label_index: int, traits:
         probabilities=_ordered(finding.probabilities),
         members={name: _ordered(p) for name, p in finding.member_probabilities.items()},
         prediction_set=tuple(CLASS_NAMES.index(name) for name in finding.prediction_set),
-        is_indeterminate=finding.risk is Risk.INDETERMINATE,
+        risk=finding.risk,
         refusals=tuple(reason.code for reason in finding.admission.reasons),
         traits=traits,
     )

@@ -11,9 +11,13 @@ With $w_i$ the weight of film $i$, $y_i$ its class, $p_i$ its probabilities and 
   mean over classes;
 - AUROC, one class against the rest, the Mann-Whitney estimate with ties counted half (Hanley and McNeil, Radiology
   1982); macro is the plain mean over classes;
-- ECE and Brier score as `pneumonet.calibration` defines them (15 bins of equal width, top label);
+- ECE as `pneumonet.calibration` defines it (top label, 15 bins of equal mass); the Brier score is the mean of
+  $\sum_c (p_{ic} - [y_i = c])^2$;
 - binary figures: pneumonia of either cause is positive, the decision is "the label is not NORMAL", the score is
-  $1 - p_{NORMAL}$.
+  $s_i = 1 - p_{NORMAL}$; ECE compares the mean score of each of 15 bins of equal mass with the share of pneumonia in
+  it, and the Brier score is the mean of $(s_i - [y_i \ne NORMAL])^2$.
+
+Bins are drawn once, of the films as they are, and kept in every resample.
 
 A figure that the films cannot give (the recall of a class that none has, a three-class figure where a film's cause is
 not stated) is nan, and null in a report.
@@ -25,11 +29,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.calibration import confidence_bins
+from pneumonet.calibration import ECE_BINS, equal_mass_bins
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 
 CAUSE_NOT_STATED: Final = -1
-ECE_BINS: Final = 15
 INTERVAL: Final = 0.95
 _NORMAL_INDEX: Final = CLASS_NAMES.index(NORMAL)
 # Resamples are worked in blocks of about this many weights, so that large folders do not fill the memory.
@@ -207,16 +210,19 @@ def _three_class(probabilities: Floats, labels: NDArray[np.integer], weights: Fl
 
 def _binary(probabilities: Floats, labels: NDArray[np.integer], weights: Floats) -> dict[str, Floats]:
     truth, answers = labels != _NORMAL_INDEX, probabilities.argmax(axis=1) != _NORMAL_INDEX
+    scores = 1 - probabilities[:, _NORMAL_INDEX]
     return {
         "accuracy": _ratio(weights @ (truth == answers), weights.sum(axis=1)),
         "sensitivity": _ratio(weights @ (truth & answers), weights @ truth),
         "specificity": _ratio(weights @ (~truth & ~answers), weights @ ~truth),
-        "auroc": auroc(1 - probabilities[:, _NORMAL_INDEX], truth, weights),
+        "auroc": auroc(scores, truth, weights),
+        "ece": _calibration_error(scores, truth, weights),
+        "brier": _ratio(weights @ (scores - truth) ** 2, weights.sum(axis=1)),
     }
 
 
 def _calibration_error(confidence: Floats, correct: Booleans, weights: Floats) -> Floats:
-    in_bin = np.eye(ECE_BINS)[confidence_bins(confidence, ECE_BINS)]
+    in_bin = np.eye(ECE_BINS)[equal_mass_bins(confidence)]
     gaps = np.abs((weights * (correct - confidence)) @ in_bin)
     return _ratio(gaps.sum(axis=1), weights.sum(axis=1))
 

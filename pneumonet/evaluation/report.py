@@ -8,21 +8,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.calibration import confidence_bins, negative_log_likelihood
+from pneumonet.calibration import negative_log_likelihood
 from pneumonet.evaluation.answers import Answer, FilmError
 from pneumonet.evaluation.failures import worst_failures
 from pneumonet.evaluation.metrics import (
     CAUSE_NOT_STATED,
-    ECE_BINS,
     Booleans,
     Floats,
     bootstrap,
     confusion_matrix,
     score,
 )
+from pneumonet.evaluation.reliability import reliability, selective_risk
 from pneumonet.evaluation.subgroups import subgroups
 from pneumonet.snapshot import SnapshotConfig
-from pneumonet.taxonomy import CLASS_NAMES
+from pneumonet.taxonomy import CLASS_NAMES, NORMAL, Risk
 
 PNEUMONIA: Final = "PNEUMONIA"
 _WEIGHT_STEP: Final = 0.05
@@ -48,9 +48,10 @@ def build_report(
 
     Returns:
         Plain values, floats rounded to six digits, None for a figure that the films cannot give. `figures` in
-        `pneumonet.evaluation.metrics` defines each; beside them `subgroups` and `failures`, each of the module of its
-        name, `prediction_set`, `indeterminate` (share of films
-        whose risk is "Indeterminate") and `decided_accuracy` (accuracy on the others).
+        `pneumonet.evaluation.metrics` defines each; beside them `subgroups`, `failures` and `reliability`, each of the
+        module of its name, `prediction_set` (`coverage_of` a class: of its films alone), `indeterminate` (share of
+        films whose risk is "Indeterminate"), `decided_accuracy` (accuracy on the others) and `told_no_risk` (share of
+        films that are told "No Immediate Risk Detected", of `pneumonia` and of `normal`).
     """
     labels = np.array([answer.label_index for answer in answers])
     patients = [answer.patient for answer in answers]
@@ -73,7 +74,8 @@ def build_report(
     report |= {
         "class_names": list(CLASS_NAMES),
         "confusion": confusion_matrix(probabilities, labels) if has_causes else None,
-        "reliability": _reliability(probabilities, labels) if has_causes else None,
+        "reliability": reliability(probabilities, labels),
+        "selective_risk": selective_risk(probabilities, labels),
         "members": {name: score(of_member, labels) for name, of_member in members.items()},
         "best_weight": _best_weight(members, labels, config) if has_causes else None,
         "subgroups": subgroups(answers, probabilities, labels, resamples=resamples, seed=seed),
@@ -92,15 +94,23 @@ def build_report(
 
 def _means(answers: Sequence[Answer], probabilities: Floats, labels: NDArray[np.integer]) -> dict[str, Floats]:
     """Return the values of each film whose means are figures; nan where a film does not count."""
-    stated = labels != CAUSE_NOT_STATED
+    stated, normal = labels != CAUSE_NOT_STATED, labels == CLASS_NAMES.index(NORMAL)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     covered = np.array([float(a.label_index in a.prediction_set) for a in answers])
-    indeterminate = np.array([a.is_indeterminate for a in answers])
+    indeterminate = np.array([a.risk is Risk.INDETERMINATE for a in answers])
+    no_risk = np.array([float(a.risk is Risk.NONE_DETECTED) for a in answers])
+    coverage_of = {
+        f"prediction_set.coverage_of.{name}": np.where(stated.all() & (labels == index), covered, np.nan)
+        for index, name in enumerate(CLASS_NAMES)
+    }
     return {
         "prediction_set.mean_size": np.array([float(len(a.prediction_set)) for a in answers]),
         "prediction_set.coverage": np.where(stated.all(), covered, np.nan),
+        **coverage_of,
         "indeterminate": indeterminate.astype(np.float64),
         "decided_accuracy": np.where(stated.all() & ~indeterminate, correct, np.nan),
+        "told_no_risk.pneumonia": np.where(normal, np.nan, no_risk),
+        "told_no_risk.normal": np.where(normal, no_risk, np.nan),
         "refused.share": np.array([float(bool(a.refusals)) for a in answers]),
     }
 
@@ -115,22 +125,6 @@ def _binary_confusion(probabilities: Floats, labels: NDArray[np.integer]) -> dic
         "false_positive": int((~truth & answers).sum()),
         "true_negative": int((~truth & ~answers).sum()),
     }
-
-
-def _reliability(probabilities: Floats, labels: NDArray[np.integer]) -> list[dict[str, float]]:
-    """Return the bins of the calibration error that hold films: bounds, count, mean confidence and accuracy."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = confidence_bins(confidence, ECE_BINS)
-    return [
-        {
-            "above": float(b / ECE_BINS),
-            "to": float((b + 1) / ECE_BINS),
-            "n": int((bins == b).sum()),
-            "confidence": float(confidence[bins == b].mean()),
-            "accuracy": float(correct[bins == b].mean()),
-        }
-        for b in np.unique(bins)
-    ]
 
 
 def _best_weight(

@@ -22,10 +22,18 @@ FIGURES: Final[dict[str, str]] = {
     "binary.auroc": "normal or pneumonia: AUROC",
     "ece": "expected calibration error",
     "brier": "Brier score",
+    "binary.ece": "normal or pneumonia: calibration error",
+    "binary.brier": "normal or pneumonia: Brier score",
     "prediction_set.mean_size": "prediction set: mean size",
     "prediction_set.coverage": "prediction set: coverage",
+    **{
+        f"prediction_set.coverage_of.{name}": f"prediction set: coverage, {DISPLAY_NAMES[name].lower()}"
+        for name in CLASS_NAMES
+    },
     "indeterminate": "share Indeterminate",
     "decided_accuracy": "accuracy on the others",
+    "told_no_risk.pneumonia": "pneumonia told No Immediate Risk",
+    "told_no_risk.normal": "normal told No Immediate Risk",
     "refused.share": "share refused by admission",
 }
 
@@ -48,6 +56,7 @@ def as_text(report: dict[str, Any]) -> str:
         aligned(rows),
         *_confusion(report),
         *_best_weight(report),
+        *_selective_risk(report),
         *_problems(report),
     ]
     return "\n".join(parts)
@@ -97,6 +106,15 @@ def _best_weight(report: dict[str, Any]) -> list[str]:
     rows += [
         [words, f"{choice['weight']:.2f}", *(f"{choice[key]:.3f}" for key in ("accuracy", "nll"))]
         for words, choice in choices.items()
+    ]
+    return ["", aligned(rows)]
+
+
+def _selective_risk(report: dict[str, Any]) -> list[str]:
+    rows = [["answering only the surest", "films", "from confidence", "wrong"]]
+    rows += [
+        [f"{row['coverage']:.0%}", str(row["n"]), f"{row['confidence']:.3f}", f"{row['error']:.3f}"]
+        for row in report["selective_risk"]
     ]
     return ["", aligned(rows)]
 

@@ -11,18 +11,19 @@ from tqdm import tqdm
 
 from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces, thumbnail
 from pneumonet.calibration import (
-    conformal_threshold,
+    conformal_thresholds,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     prediction_set,
     softmax,
 )
-from pneumonet.ensemble import Ensemble, combine
+from pneumonet.ensemble import Ensemble, combine, disagreement
 from pneumonet.members import Member
 from pneumonet.reading import read_radiograph
 from pneumonet.snapshot import (
     AdmissionConfig,
+    AgreementConfig,
     InputConfig,
     MemberConfig,
     PredictionSetConfig,
@@ -38,6 +39,8 @@ _COMPONENTS: Final = 64
 # Each of the three spaces lets all but two films in a thousand pass, so that together they let 99 % pass.
 _PASS_SHARE: Final = 0.998
 _PASS_MARGIN: Final = 1.05
+# Members further apart than on nearly all held-back films are said to disagree, whatever class they name.
+_AGREEMENT_SHARE: Final = 0.95
 _CROSS_FITTING_FOLDS: Final = 5
 _BATCH: Final = 32
 
@@ -94,6 +97,7 @@ def calibrate(
         replace(m, temperature=round(fit_temperature(other.logits[m.name], other.labels), 4)) for m in members
     ]
     probabilities = ensemble_probabilities(other.logits, calibrated)
+    apart = disagreement(member_probabilities(other.logits, calibrated))
     spaces = {name: FeatureSpace.fit(vectors, _COMPONENTS) for name, vectors in known.vectors.items()}
     save_spaces(spaces, folder / FEATURES_FILE)
     limits = {
@@ -116,8 +120,10 @@ def calibrate(
             max_distance=limits,
         ),
         prediction_set=PredictionSetConfig(
-            coverage=COVERAGE, threshold=conformal_threshold(probabilities, other.labels, COVERAGE)
+            coverage=COVERAGE,
+            thresholds=dict(zip(CLASS_NAMES, conformal_thresholds(probabilities, other.labels, COVERAGE), strict=True)),
         ),
+        agreement=AgreementConfig(max_total_variation=round(float(np.quantile(apart, _AGREEMENT_SHARE)), 4)),
     )
     return config, _figures(other, calibrated, members, spaces, limits)
 
@@ -127,7 +133,14 @@ def ensemble_probabilities(
 ) -> NDArray[np.float64]:
     """Return the ensemble's probabilities (N, 3) of its members' logits, by name."""
     chosen = list(members)
-    return combine([softmax(logits[m.name], m.temperature) for m in chosen], [m.weight for m in chosen])
+    return combine(member_probabilities(logits, chosen), [m.weight for m in chosen])
+
+
+def member_probabilities(
+    logits: dict[str, NDArray[np.float32]], members: Iterable[MemberConfig]
+) -> list[NDArray[np.float64]]:
+    """Return each member's probabilities (N, 3) of its logits, by name."""
+    return [softmax(logits[m.name], m.temperature) for m in members]
 
 
 def _figures(
@@ -150,6 +163,9 @@ def _figures(
         "nll_before": negative_log_likelihood(plain, other.labels),
         "nll_cross_fitted": negative_log_likelihood(cross_fitted, other.labels),
         "coverage_cross_fitted": float(covered.mean()),
+        "coverage_cross_fitted_of": {
+            name: float(covered[other.labels == index].mean()) for index, name in enumerate(CLASS_NAMES)
+        },
         "admitted": float(passed.mean()),
     }
 
@@ -171,9 +187,9 @@ def _cross_fit(other: Answers, members: Sequence[MemberConfig]) -> tuple[NDArray
             for m in members
         ]
         whole = ensemble_probabilities(other.logits, fitted)
-        threshold = conformal_threshold(whole[outside], other.labels[outside], COVERAGE)
+        thresholds = conformal_thresholds(whole[outside], other.labels[outside], COVERAGE)
         probabilities[inside] = whole[inside]
         covered[inside] = [
-            label in prediction_set(p, threshold) for p, label in zip(whole[inside], other.labels[inside], strict=True)
+            label in prediction_set(p, thresholds) for p, label in zip(whole[inside], other.labels[inside], strict=True)
         ]
     return probabilities, covered

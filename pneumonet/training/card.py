@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, SnapshotConfig
-from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, REVIEW_CONFIDENCE
+from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES
 from pneumonet.training import card_prose as prose
 from pneumonet.training.card_tables import figure, markdown_table, percent
+from pneumonet.training.card_uncertainty import abstention, calibration, missed, prediction_sets, reliability_table
 
 # What the developers see on single films of the training archive, by file: true of the film, whatever the weights.
 FILM_WORDS: Final = Path(__file__).with_name("film_words.json")
@@ -24,6 +25,17 @@ _MAIN_ROWS: Final = {
     "binary.auroc": "AUROC, normal or pneumonia",
     "ece": "Expected calibration error",
     "brier": "Brier score",
+}
+_ADULT_ROWS: Final = {
+    **{
+        name: _MAIN_ROWS[name]
+        for name in ("binary.accuracy", "binary.sensitivity", "binary.specificity", "binary.auroc")
+    },
+    "binary.ece": "Expected calibration error, normal or pneumonia",
+    "binary.brier": "Brier score, normal or pneumonia",
+    "indeterminate": "Share Indeterminate",
+    "told_no_risk.pneumonia": "Films of pneumonia told No Immediate Risk Detected",
+    "refused.share": "Share refused by admission",
 }
 
 
@@ -42,7 +54,9 @@ def card_body(metrics: Metrics, config: SnapshotConfig) -> str:
         prose.DATA + _split(metrics),
         _preprocessing(config),
         _evaluation(metrics),
-        _calibration(metrics, config),
+        calibration(metrics, config),
+        prediction_sets(metrics, config),
+        abstention(metrics, config),
         _refusals(metrics),
         _official_test(metrics),
         _adult(metrics),
@@ -159,37 +173,6 @@ def _best_weight(metrics: Metrics) -> list[str]:
     ]
 
 
-def _calibration(metrics: Metrics, config: SnapshotConfig) -> str:
-    temperatures = ", ".join(f"{m.display_name} {m.temperature:g}" for m in config.members)
-    sets = metrics["prediction_set"]
-    parts = [
-        prose.CALIBRATION.format(
-            temperatures=temperatures,
-            ece=figure(metrics, "ece"),
-            nominal=percent(sets["nominal_coverage"], digits=0),
-            threshold=f"{config.prediction_set.threshold:.3f}",
-            coverage=figure(metrics, "prediction_set.coverage"),
-            size=f"{sets['mean_size']:.2f}",
-            review=percent(REVIEW_CONFIDENCE, digits=0),
-            indeterminate=percent(metrics["indeterminate"]),
-            decided=figure(metrics, "decided_accuracy"),
-        )
-    ]
-    if fitted := metrics.get("calibration"):
-        parts.append(
-            "With temperatures and threshold fitted, five times over, on the held-back patients that a film does not "
-            f"belong to, the calibration error is {fitted['ece_cross_fitted']:.3f} and the coverage "
-            f"{fitted['coverage_cross_fitted']:.3f}: the figures to believe for a film from the same hospital. Without "
-            f"any temperature the error is {fitted['ece_before']:.3f}."
-        )
-    rows = [["confidence", "films", "mean confidence", "accuracy"]]
-    rows += [
-        [f"{b['above']:.2f} to {b['to']:.2f}", str(b["n"]), f"{b['confidence']:.3f}", f"{b['accuracy']:.3f}"]
-        for b in metrics["reliability"]
-    ]
-    return "\n\n".join([*parts, markdown_table(rows)])
-
-
 def _refusals(metrics: Metrics) -> str:
     refused = metrics["refused"]
     reasons = ", ".join(f"`{code}` {n}" for code, n in refused["reasons"].items())
@@ -215,10 +198,7 @@ def _adult(metrics: Metrics) -> str:
     report = metrics.get("adult")
     if not report:
         return ""
-    names = ("binary.accuracy", "binary.sensitivity", "binary.specificity", "binary.auroc", "indeterminate")
-    rows = [["", "ensemble"]]
-    rows += [[_MAIN_ROWS.get(name, "Share Indeterminate"), figure(report, name)] for name in names]
-    rows.append(["Share refused by admission", figure(report, "refused.share")])
+    rows = [["", "ensemble"], *([words, figure(report, name)] for name, words in _ADULT_ROWS.items())]
     counts = report["binary"]["confusion"]
     return prose.ADULT.format(
         normal=report["data"]["n"].get("NORMAL", 0),
@@ -227,6 +207,7 @@ def _adult(metrics: Metrics) -> str:
         missed=counts["false_negative"],
         alarms=counts["false_positive"],
         table=markdown_table(rows),
+        reliability=reliability_table(report),
     )
 
 
@@ -264,9 +245,8 @@ def _limits(metrics: Metrics) -> str:
         for name, n in zip(CLASS_NAMES, row, strict=True)
         if name != weakest
     )
-    missed = metrics["binary"]["confusion"]["false_negative"]
-    sick = missed + metrics["binary"]["confusion"]["true_positive"]
-    return prose.LIMITS.format(weakest=DISPLAY_NAMES[weakest].lower(), n=sum(row), went=went, missed=missed, sick=sick)
+    wrong, sick = missed(metrics)
+    return prose.LIMITS.format(weakest=DISPLAY_NAMES[weakest].lower(), n=sum(row), went=went, missed=wrong, sick=sick)
 
 
 def _training(metrics: Metrics, config: SnapshotConfig) -> str:

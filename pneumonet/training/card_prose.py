@@ -135,18 +135,43 @@ The films at hand were all squashed and re-encoded to one size and mode, so no f
 the published files is possible; sharpness is the trace that a larger file leaves."""
 
 CALIBRATION: Final = """\
-## Calibration, prediction sets and abstention
+## Calibration
 
 Each backbone's logits are divided by a temperature fitted on the held-back fold (Guo et al., ICML 2017):
-{temperatures}. Expected calibration error, top label, 15 bins of equal width: {ece}. The Brier score above is the
-squared error summed over classes, in [0, 2].
+{temperatures}. Expected calibration error, top label, 15 bins of equal mass (Nguyen and O'Connor, EMNLP 2015): {ece}.
+The Brier score above is the squared error summed over classes, in [0, 2]. For pneumonia of either cause against normal
+the calibration error is {binary_ece} and the Brier score, in [0, 1], {binary_brier}."""
 
-A prediction set holds each class of probability at least {threshold}, set by split conformal prediction (Sadinle et
-al., JASA 2019) to hold the true one for {nominal} of films. Here it does for {coverage}, with {size} classes in the
-mean. The promise holds for films like the held-back ones, and for no other hospital or age.
+RELIABILITY: Final = """\
+![Reliability diagrams of the held-back children and of the adults]({figure})"""
 
-A confidence under {review} is answered "Indeterminate (Requires Review)": {indeterminate} of these films. Accuracy
-on the others: {decided}."""
+PREDICTION_SETS: Final = """\
+## Prediction sets
+
+A prediction set holds each class of at least its own threshold of probability ({thresholds}), and always the
+likeliest. The thresholds are set by class-conditional (Mondrian) split conformal prediction (Vovk, ACML 2012; Sadinle
+et al., JASA 2019) so that the set holds the true class for {nominal} of the films **of each class**: a hard class is
+not paid for by an easy one. On these films, with {size} classes in the mean:
+
+{table}
+
+Cross-fitted: thresholds and temperatures from the patients that a film does not belong to, five times over. The promise
+holds for films like the held-back ones, and for no other hospital or age."""
+
+ABSTENTION: Final = """\
+## Abstention, and what sick children are told
+
+The answer is "Indeterminate (Requires Review)" where the confidence is under {review}, where the backbones name
+different classes or their probabilities lie further apart than {variation} (total variation, as on one held-back film
+in twenty), where the answer is normal and the set leaves another class open, and where admission refused the film.
+That is {indeterminate} of these films; accuracy on the others: {decided}.
+
+**Of the films of pneumonia, {told_sick} are told "{no_risk}"**; of the normal films, {told_normal}. Answered normal, at
+whatever risk level: {missed} of {sick} films of pneumonia. A normal answer does not rule out disease.
+
+Wrong answers among the surest films (El-Yaniv and Wiener, JMLR 2010), three classes:
+
+{table}"""
 
 REFUSALS: Final = """\
 ## Refusals
@@ -175,7 +200,9 @@ far the answer can be trusted where the model does not belong:
 {table}
 
 Of the adults' films, {missed} with pneumonia were answered normal and {alarms} without a finding were answered
-pneumonia. **Do not use it on adults.**"""
+pneumonia. **Do not use it on adults.** Films by their probability of pneumonia, and how many of them are labelled so:
+
+{reliability}"""
 
 PARITY: Final = """\
 ## Parity of sizes

@@ -160,17 +160,23 @@ def _meters(probabilities: dict[str, float]) -> str:
 
 
 def _could_also_be(finding: Finding, coverage: float) -> str:
-    others = [DISPLAY_NAMES[name] for name in finding.prediction_set if name != finding.label]
-    named = " or ".join(others) if others else "nothing else"
-    could_be = f'<p class="pn-set">Could also be: <strong>{escape(named)}</strong>, at {coverage:.0%} coverage.</p>'
+    could_be = f'<p class="pn-set">{_set_in_words(finding.prediction_set)}, at {coverage:.0%} coverage.</p>'
     if not finding.admission.accepted:
         # No calibration was ever measured on such pictures.
         return could_be
     return (
         f'{could_be}<p class="pn-explanation">The percentages are calibrated: they say how often such answers were '
-        "right on films held back from training, not how ill a child is. At this coverage, the answer and the classes "
-        f"named here held the right one for {coverage:.0%} of such films.</p>"
+        f"right on films held back from training, not how ill a child is. Coverage: for {coverage:.0%} of such films of "
+        "each class, the classes left open held the right one.</p>"
     )
+
+
+def _set_in_words(prediction_set: Sequence[str]) -> str:
+    names = [DISPLAY_NAMES[name] for name in prediction_set]
+    if len(names) == 1:
+        return "Could also be: <strong>nothing else</strong>"
+    listed = " or ".join([names[0], *(name.lower() for name in names[1:])])
+    return f"<strong>{escape(listed)}: cannot tell which</strong>"
 
 
 def _viewer(finding: Finding, config: SnapshotConfig) -> str:

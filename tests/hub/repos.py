@@ -8,12 +8,14 @@ from safetensors.numpy import save_file
 
 from pneumonet.snapshot import (
     AdmissionConfig,
+    AgreementConfig,
     InputConfig,
     MemberConfig,
     PredictionSetConfig,
     SnapshotConfig,
     write_config,
 )
+from pneumonet.taxonomy import CLASS_NAMES
 from tests.hub.server import Files
 
 REPO = "org/pneumonet"
@@ -70,7 +72,8 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         input_config=InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         members=MEMBERS,
         admission=AdmissionConfig(64, 3.0, 0.02, 0.02, 0.1, "admission.safetensors", {"convnext_tiny": 1.0}),
-        prediction_set=PredictionSetConfig(0.9, 0.2),
+        prediction_set=PredictionSetConfig(0.9, dict.fromkeys(CLASS_NAMES, 0.2)),
+        agreement=AgreementConfig(1.0),
     )
 
 

@@ -9,12 +9,14 @@ import torch
 from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces
 from pneumonet.snapshot import (
     AdmissionConfig,
+    AgreementConfig,
     InputConfig,
     MemberConfig,
     PredictionSetConfig,
     SnapshotConfig,
     write_config,
 )
+from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.export import export_member
 
 INPUT = InputConfig(size=96, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -24,7 +26,9 @@ MEMBERS = (
 )
 
 
-def write_tiny_snapshot(folder: Path, *, max_distance: float = 1e9, version: str = "0.0.1") -> SnapshotConfig:
+def write_tiny_snapshot(
+    folder: Path, *, max_distance: float = 1e9, max_total_variation: float = 1.0, version: str = "0.0.1"
+) -> SnapshotConfig:
     """Write a snapshot whose admission lets every grey picture of some contrast pass, unless told otherwise."""
     torch.manual_seed(7)
     for member in MEMBERS:
@@ -48,5 +52,6 @@ def write_tiny_snapshot(folder: Path, *, max_distance: float = 1e9, version: str
             features_file="admission.safetensors",
             max_distance={THUMBNAIL: max_distance},
         ),
-        prediction_set=PredictionSetConfig(coverage=0.9, threshold=0.2),
+        prediction_set=PredictionSetConfig(coverage=0.9, thresholds=dict.fromkeys(CLASS_NAMES, 0.2)),
+        agreement=AgreementConfig(max_total_variation=max_total_variation),
     )

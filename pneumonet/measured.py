@@ -1,0 +1,60 @@
+"""What was measured of the weights that answer, as far as an answer must say it."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumonet.snapshot import METRICS_FILE, SnapshotConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MissRate:
+    """How many held-back films of pneumonia were answered normal.
+
+    Attributes:
+        missed: Films of pneumonia answered normal.
+        sick: Films of pneumonia.
+    """
+
+    missed: int
+    sick: int
+
+    @classmethod
+    def read(cls, folder: Path, config: SnapshotConfig) -> "MissRate | None":
+        """Read it from a snapshot's metrics.json; None, with a line in the log, where that is of no use here.
+
+        Args:
+            folder: The snapshot.
+            config: Its config, which the figures must be of.
+        """
+        path = folder / METRICS_FILE
+        try:
+            metrics = json.loads(path.read_bytes())
+            revision, counts = metrics["model"]["revision"], metrics["binary"]["confusion"]
+            if revision != f"local-{config.fingerprint}":
+                raise ValueError(f"its figures are of {revision}")
+            missed, found = int(counts["false_negative"]), int(counts["true_positive"])
+            if min(missed, found) < 0:
+                raise ValueError("it counts fewer than no films")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            _log.warning("Answers name no miss rate: %s cannot be used (%s).", METRICS_FILE, type(error).__name__)
+            return None
+        return cls(missed, missed + found)
+
+
+def caution_on_normal(rate: MissRate | None) -> str:
+    """Return the sentence that goes with every normal answer.
+
+    >>> caution_on_normal(MissRate(40, 500))[43:]
+    'Of 500 films of children with pneumonia that it was measured on, it called 40 normal.'
+    """
+    sentence = "A normal answer does not rule out disease."
+    if rate is None or not rate.sick:
+        return f"{sentence} How often these weights miss pneumonia is not known here."
+    return (
+        f"{sentence} Of {rate.sick} films of children with pneumonia that it was measured on, "
+        f"it called {rate.missed} normal."
+    )
