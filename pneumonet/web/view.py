@@ -166,8 +166,8 @@ def _could_also_be(finding: Finding, coverage: float) -> str:
         return could_be
     return (
         f'{could_be}<p class="pn-explanation">The percentages are calibrated: they say how often such answers were '
-        f"right on films held back from training, not how ill a child is. Coverage: for {coverage:.0%} of such films of "
-        "each class, the classes left open held the right one.</p>"
+        f"right on films held back from training, not how ill a child is. Coverage: for {coverage:.0%} of such films "
+        "of each class, the classes left open held the right one.</p>"
     )
 
 
