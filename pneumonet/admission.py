@@ -2,28 +2,39 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from pneumonet.errors import Reason, SnapshotError
-from pneumonet.members import squash
+from pneumonet.feature_space import FeatureSpace
+from pneumonet.presentation import (
+    PRESENTATIONS,
+    REASONS,
+    THUMBNAIL_SIDE,
+    UNDO,
+    PresentationClassifier,
+    Thumbnail,
+    standardised,
+    thumbnail,
+)
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import AdmissionConfig
 
 # The film itself, made small, is a feature space too: it tells a hand or a page from a chest where a backbone, which
 # has seen chests only, may not.
 THUMBNAIL: Final = "thumbnail"
-_THUMBNAIL_SIDE: Final = 32
-_COARSE_SIDE: Final = 16
+# A film holds more than a picture of these sides does; one that was blown up from so few pixels, or blurred, does not.
+_COARSE_SIDES: Final = (16, 32)
+_DETAIL_SIDE: Final = 512
+_ENLARGEMENTS: Final = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 # DICOM defined terms for a plain radiograph; an undefined or absent modality is no ground to refuse.
 _RADIOGRAPH_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "OT", "SC", ""})
+_UNLIKE: Final = Reason("unlike_chest_films", "It has not the shape of the chest films that the model was trained on.")
 _CHEST_WORDS: Final = ("CHEST", "THORAX", "LUNG", "TORAX")
 _LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL", "LLD", "RLD", "LAT"})
 
@@ -36,111 +47,38 @@ class Admission:
     reasons: tuple[Reason, ...] = ()
 
 
-def thumbnail(film: Radiograph) -> NDArray[np.float32]:
-    """Return the film as a (1024,) float32 vector: 32 x 32, of mean 0 and deviation 1, so exposure does not count."""
-    small = squash(film.pixels, _THUMBNAIL_SIDE).ravel()
-    return np.asarray((small - small.mean()) / max(float(small.std()), 1e-3), dtype=np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureSpace:
-    """Where the training films lie in a space of D features: a Gaussian of a few directions and a rest.
-
-    Tipping and Bishop, "Probabilistic principal component analysis", JRSS B 1999.
-
-    Attributes:
-        mean: (D,) float32.
-        components: (K, D) float32, orthonormal rows.
-        deviations: (K,) float32, of the training films along each component.
-        rest: Deviation along each direction that is not a component.
-    """
-
-    mean: NDArray[np.float32]
-    components: NDArray[np.float32]
-    deviations: NDArray[np.float32]
-    rest: float
-
-    @classmethod
-    def fit(cls, features: NDArray[np.float32], n_components: int) -> "FeatureSpace":
-        """Fit the space to training films, features (N, D) float32."""
-        mean = features.mean(axis=0)
-        _, singular, rows = np.linalg.svd(features - mean, full_matrices=False)
-        variances = singular**2 / (len(features) - 1)
-        k = min(n_components, len(variances) - 1)
-        rest = float(variances[k:].sum() / (features.shape[1] - k))
-        return cls(
-            mean.astype(np.float32),
-            rows[:k].astype(np.float32),
-            np.sqrt(variances[:k]).astype(np.float32),
-            float(np.sqrt(rest)),
-        )
-
-    def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the Mahalanobis distance (N,) of films (N, D), divided by sqrt(D): about 1 for a training film."""
-        centred = (features - self.mean).astype(np.float64)
-        scores = centred @ self.components.T
-        squared_rest = np.clip((centred**2).sum(axis=1) - (scores**2).sum(axis=1), 0, None)
-        squared = ((scores / self.deviations) ** 2).sum(axis=1) + squared_rest / self.rest**2
-        distance: NDArray[np.float64] = np.sqrt(squared / features.shape[1])
-        return distance
-
-
-def save_spaces(spaces: Mapping[str, FeatureSpace], path: Path) -> None:
-    """Write feature spaces by name to a safetensors file."""
-    tensors: dict[str, NDArray[np.float32]] = {}
-    for name, space in spaces.items():
-        tensors[f"{name}.mean"] = space.mean
-        tensors[f"{name}.components"] = np.ascontiguousarray(space.components)
-        tensors[f"{name}.deviations"] = space.deviations
-        tensors[f"{name}.rest"] = np.array([space.rest], dtype=np.float32)
-    save_file(tensors, path)
-
-
-def load_spaces(path: Path) -> dict[str, FeatureSpace]:
-    """Read feature spaces by name.
-
-    Raises:
-        SnapshotError: If the file is missing, damaged, or lacks a tensor.
-    """
-    try:
-        tensors = load_file(path)
-        names = sorted({key.rsplit(".", 1)[0] for key in tensors})
-        return {
-            name: FeatureSpace(
-                tensors[f"{name}.mean"],
-                tensors[f"{name}.components"],
-                tensors[f"{name}.deviations"],
-                float(tensors[f"{name}.rest"][0]),
-            )
-            for name in names
-        }
-    except (OSError, KeyError, SafetensorError) as error:
-        raise SnapshotError(f"The snapshot's {path.name} cannot be read.") from error
-
-
 class AdmissionCheck:
     """The checks of one snapshot."""
 
-    def __init__(self, config: AdmissionConfig, spaces: Mapping[str, FeatureSpace], widths: Mapping[str, int]) -> None:
-        """Pair thresholds with spaces.
+    def __init__(
+        self,
+        config: AdmissionConfig,
+        presentation: PresentationClassifier,
+        spaces: Mapping[str, FeatureSpace],
+        widths: Mapping[str, int],
+    ) -> None:
+        """Pair thresholds with what they are thresholds of.
 
         Args:
             config: The thresholds.
+            presentation: Tells an upright, whole chest from one that is not.
             spaces: Feature spaces by name.
             widths: Number of pooled features of each member, by its name.
 
         Raises:
             SnapshotError: If a threshold has no space, or one of another width than its features.
         """
-        expected = {THUMBNAIL: _THUMBNAIL_SIDE**2, **widths}
+        expected = {THUMBNAIL: THUMBNAIL_SIDE**2, **widths}
         for name in config.max_distance:
             if name not in expected or name not in spaces or spaces[name].mean.shape != (expected[name],):
                 raise SnapshotError(f"The snapshot's {config.features_file} has no space that fits {name}.")
-        self.config, self.spaces = config, spaces
+        self.config, self.presentation, self.spaces = config, presentation, spaces
 
     def first_look(self, film: Radiograph) -> tuple[Reason, ...]:
         """Return what the header and the pixels say against a film, before any backbone has seen it."""
-        return (*header_reasons(film), *pixel_reasons(film, self.config))
+        reasons = (*header_reasons(film), *pixel_reasons(film, self.config))
+        # What is blank or a page has no presentation to speak of.
+        return reasons or tuple(self.presentation_reasons(film))
 
     def decide(
         self, first_look: tuple[Reason, ...], film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]
@@ -155,6 +93,26 @@ class AdmissionCheck:
         reasons = first_look or tuple(self.distance_reasons(film, pooled))
         return Admission(not reasons, reasons)
 
+    def presentation_reasons(self, film: Radiograph) -> list[Reason]:
+        """Return a reason if the film shows no upright, whole chest; what is wrong only where undoing it helps."""
+        small = thumbnail(film)
+        probabilities = self.presentation.probabilities(small[None])[0]
+        if probabilities[0] >= self.config.min_upright:
+            return []
+        name = PRESENTATIONS[1 + int(probabilities[1:].argmax())]
+        is_known = self._is_upright_film(_undone(small, name)) if name in UNDO else self._thumbnail_excess(small) <= 1
+        return [Reason(*REASONS[name]) if is_known else _UNLIKE]
+
+    def _is_upright_film(self, small: Thumbnail) -> bool:
+        return bool(
+            self.presentation.upright(small[None])[0] >= self.config.min_upright and self._thumbnail_excess(small) <= 1
+        )
+
+    def _thumbnail_excess(self, small: Thumbnail) -> float:
+        """Return the distance over its limit; 0 where the snapshot sets none."""
+        limit = self.config.max_distance.get(THUMBNAIL)
+        return 0.0 if limit is None else float(self.spaces[THUMBNAIL].distance(small[None])[0]) / limit
+
     def distance_reasons(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> list[Reason]:
         """Return a reason if the film lies far from every chest film of the training set in any space."""
         vectors = {THUMBNAIL: thumbnail(film), **pooled}
@@ -167,6 +125,10 @@ class AdmissionCheck:
                 )
                 return [Reason("unlike_chest_films", message)]
         return []
+
+
+def _undone(small: Thumbnail, name: str) -> Thumbnail:
+    return standardised(UNDO[name](small.reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
 
 
 def header_reasons(film: Radiograph) -> list[Reason]:
@@ -200,30 +162,33 @@ def pixel_reasons(film: Radiograph, config: AdmissionConfig) -> list[Reason]:
     if film.colourfulness > config.max_colourfulness:
         reasons.append(Reason("colourful", "It is in colour; a chest X-ray is grey."))
     if not reasons and detail(film) < config.min_detail:
-        reasons.append(Reason("featureless", "It has no fine structure, such as ribs and vessels give a film."))
+        message = (
+            "It has no fine structure, such as ribs and vessels give a film: it is blurred, empty, or was enlarged "
+            "from a very small picture."
+        )
+        reasons.append(Reason("featureless", message))
     if not reasons and _is_page(film):
         reasons.append(Reason("text_page", "It is nearly black and white, as a page of text or a drawing is."))
-    if not reasons and _is_inverted(film):
-        reasons.append(Reason("inverted", "Light and dark look swapped: bone should be bright and air dark."))
     return reasons
 
 
 def detail(film: Radiograph) -> float:
-    """Return the share of a film's deviation that is finer than a sixteenth of its sides, in [0, 1]."""
-    small = squash(film.pixels, 8 * _COARSE_SIDE)
-    coarse = Image.fromarray(squash(small, _COARSE_SIDE)).resize(small.shape[::-1], Image.Resampling.BICUBIC)
-    return float((small - np.asarray(coarse)).std() / max(float(small.std()), 1e-6))
+    """Return the share of a film's deviation that a picture of 16 or 32 pixels a side could not hold, in [0, 1].
+
+    The film is sampled at so few points and enlarged again in each usual way; the least that is left of it counts.
+    """
+    scale = min(1.0, _DETAIL_SIDE / max(film.height, film.width))
+    size = max(1, round(film.width * scale)), max(1, round(film.height * scale))
+    pixels = cv2.resize(film.pixels, size, interpolation=cv2.INTER_AREA)
+    left = []
+    for side in _COARSE_SIDES:
+        # Not antialiased: an enlarged picture then gives back the very points that it was made of.
+        coarse = Image.fromarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR))
+        left += [float((pixels - np.asarray(coarse.resize(size, way))).std()) for way in _ENLARGEMENTS]
+    return min(left) / max(float(pixels.std()), 1e-6)
 
 
 def _is_page(film: Radiograph) -> bool:
     """A page: most pixels are white, and few are of a tone between white and black."""
     white, between = film.pixels > 0.9, (film.pixels > 0.1) & (film.pixels <= 0.9)
     return bool(white.mean() > 0.5 and between.mean() < 0.2)
-
-
-def _is_inverted(film: Radiograph) -> bool:
-    """A negative: the corners, air on nearly every film, are far brighter than the middle, the spine and heart."""
-    small = squash(film.pixels, 16)
-    corners = np.concatenate([small[:3, :2].ravel(), small[:3, -2:].ravel()])
-    middle = small[4:12, 6:10]
-    return bool(np.median(corners) > 0.7 and np.median(corners) - np.median(middle) > 0.25)

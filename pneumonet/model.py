@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.admission import Admission, AdmissionCheck, load_spaces
+from pneumonet.admission import Admission, AdmissionCheck
 from pneumonet.calibration import prediction_set
 from pneumonet.ensemble import Ensemble, EnsemblePass, members_agree
 from pneumonet.errors import AdmissionError, Reason
+from pneumonet.feature_space import load_spaces
 from pneumonet.finding import ENSEMBLE, Finding, ModelInfo
 from pneumonet.hub import Snapshot, open_snapshot
 from pneumonet.measured import MissRate, caution_on_normal
+from pneumonet.presentation import PresentationClassifier
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.saliency import grad_cam, lay_on_film, scaled
@@ -69,12 +71,13 @@ class PneumoNet:
         snapshot = open_snapshot(model, revision)
         config = snapshot.config
         ensemble = Ensemble.load(snapshot.path, config, device or chosen.device)
+        presentation = PresentationClassifier.load(snapshot.path / config.admission.presentation_file)
         spaces = load_spaces(snapshot.path / config.admission.features_file)
         widths = {member.config.name: member.width for member in ensemble.members}
         return cls(
             snapshot,
             ensemble,
-            AdmissionCheck(config.admission, spaces, widths),
+            AdmissionCheck(config.admission, presentation, spaces, widths),
             ReadingLimits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels),
         )
 

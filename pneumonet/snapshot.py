@@ -73,9 +73,11 @@ class AdmissionConfig:
         min_side: Fewest pixels on a side.
         max_aspect: Largest ratio of the longer to the shorter side.
         min_contrast: Smallest deviation of the pixels, in [0, 1].
-        min_detail: Smallest share of the deviation that is finer than a sixteenth of the film, in [0, 1].
+        min_detail: Smallest share of the deviation that a picture of 32 pixels a side could not hold, in [0, 1].
         max_colourfulness: Largest mean difference between channels, in [0, 1].
-        features_file: Safetensors file of the feature space, relative to the snapshot.
+        min_upright: Smallest probability of an upright, whole chest, in [0, 1].
+        presentation_file: Safetensors file of the presentation classifier, relative to the snapshot.
+        features_file: Safetensors file of the feature spaces, relative to the snapshot.
         max_distance: Largest distance from the training films for each member, by its name.
     """
 
@@ -84,8 +86,15 @@ class AdmissionConfig:
     min_contrast: _Share
     min_detail: _Share
     max_colourfulness: _Share
+    min_upright: _Share
+    presentation_file: _Name
     features_file: _Name
     max_distance: Annotated[dict[str, _Positive], Field(min_length=1)]
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The files that admission loads, relative to the snapshot."""
+        return self.presentation_file, self.features_file
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ class SnapshotConfig:
     def required_files(self) -> tuple[str, ...]:
         """Return the files that the app loads, relative to the snapshot, beside config.json."""
         members = [f"{m.name}/{file}" for m in self.members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
-        return (*members, self.admission.features_file)
+        return (*members, *self.admission.files)
 
 
 _CONFIG: Final = TypeAdapter(SnapshotConfig)
@@ -258,7 +267,7 @@ def write_config(
         SnapshotError: If a file is missing or the parts contradict each other.
     """
     names = [f"{m.name}/{file}" for m in members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
-    names.append(admission.features_file)
+    names += admission.files
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise SnapshotError(f"The snapshot lacks {', '.join(missing)}.")
     config = {

@@ -120,7 +120,7 @@ def _results(report: dict[str, Any], split: str) -> list[EvalResult]:
 
 
 def _check_weights(metrics: dict[str, Any], config: SnapshotConfig) -> None:
-    for report in (metrics, metrics.get("adult", {})):
+    for report in (metrics, *(metrics.get(key, {}) for key in ("adult", "admission", "saliency"))):
         revision = report.get("model", {}).get("revision", "")
         if revision.startswith("local-") and revision != f"local-{config.fingerprint}":
             raise ValueError(f"expected figures of the weights local-{config.fingerprint}, got figures of {revision}")
@@ -139,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--official-test", type=Path, metavar="JSON", help="figures of the official test split")
     parser.add_argument("--original-size-parity", type=Path, metavar="JSON", help="evaluate.py --parity-with's")
     parser.add_argument("--calibration", type=Path, metavar="JSON", help="calibrate.py's")
+    parser.add_argument("--admission", type=Path, metavar="JSON", help="measure_admission.py's")
+    parser.add_argument("--saliency", type=Path, metavar="JSON", help="measure_saliency.py's")
     parser.add_argument("--run", type=_run, action="append", default=[], metavar="FOLDER[=CORES]")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"), help="counts of --run")
     return parser

@@ -1,23 +1,28 @@
 """Admission: each reason has a picture that earns it, and a distance that is worked out independently."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from safetensors.numpy import save_file
 
 from pneumonet.admission import (
     THUMBNAIL,
     AdmissionCheck,
-    FeatureSpace,
+    detail,
     header_reasons,
-    load_spaces,
     pixel_reasons,
-    save_spaces,
-    thumbnail,
 )
 from pneumonet.errors import SnapshotError
+from pneumonet.feature_space import FeatureSpace, load_spaces, save_spaces
+from pneumonet.presentation import PRESENTATIONS, PresentationClassifier, thumbnail
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import AdmissionConfig
 from tests.support.films import phantom
+from tests.support.snapshots import phantom_presentation
 
 CONFIG = AdmissionConfig(
     min_side=64,
@@ -25,6 +30,8 @@ CONFIG = AdmissionConfig(
     min_contrast=0.03,
     min_detail=0.05,
     max_colourfulness=0.08,
+    min_upright=0.4,
+    presentation_file="presentation.safetensors",
     features_file="admission.safetensors",
     max_distance={THUMBNAIL: 1.5},
 )
@@ -56,9 +63,8 @@ def _page() -> np.ndarray:
         (_film(np.tile(np.linspace(0, 1, 200), (200, 1))), "featureless"),
         (_film(_chest(), colourfulness=0.3), "colourful"),
         (_film(_page()), "text_page"),
-        (_film(1 - _chest()), "inverted"),
     ],
-    ids=["black", "white", "tiny", "strip", "shade", "colour", "page", "negative"],
+    ids=["black", "white", "tiny", "strip", "shade", "colour", "page"],
 )
 def test_pixels_that_are_no_chest_film_earn_their_reason(film: Radiograph, code: str) -> None:
     assert code in [reason.code for reason in pixel_reasons(film, CONFIG)]
@@ -100,6 +106,90 @@ def test_distance_is_the_mahalanobis_distance_of_the_model_s_own_covariance() ->
     np.testing.assert_allclose(space.distance(points), expected, rtol=1e-3)
 
 
+def _no_presentation() -> PresentationClassifier:
+    kinds = len(PRESENTATIONS)
+    return PresentationClassifier(np.zeros((kinds, 32 * 32), np.float32), np.zeros(kinds, np.float32))
+
+
+@pytest.fixture(scope="module")
+def phantom_check() -> AdmissionCheck:
+    """Admission that has learnt what phantoms look like, as calibration learns it of films."""
+    films = [phantom(200, 180, (0.3 + 0.01 * s, 0.3), seed=s) for s in range(40)]
+    thumbnails = np.stack([thumbnail(_film(film.astype(np.float32) / 255)) for film in films])
+    space = FeatureSpace.fit(thumbnails, 8)
+    limit = float(space.distance(thumbnails).max()) * 10
+    config = AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}})
+    return AdmissionCheck(config, phantom_presentation(), {THUMBNAIL: space}, {})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda film: film, None),
+        (lambda film: film[:, ::-1], None),
+        (lambda film: film[::-1], "upside_down"),
+        (lambda film: film[::-1, ::-1], "upside_down"),
+        (lambda film: np.rot90(film, 1), "on_its_side"),
+        (lambda film: np.rot90(film, -1), "on_its_side"),
+        (lambda film: 1 - film, "inverted"),
+        (lambda film: np.hstack([film, film]), "several_pictures"),
+        (lambda film: np.vstack([film, film]), "several_pictures"),
+    ],
+    ids=["upright", "left for right", "mirrored", "turned over", "left", "right", "negative", "twice", "twice, below"],
+)
+def test_a_chest_shown_wrongly_is_refused_with_what_is_wrong(
+    phantom_check: AdmissionCheck, spoil: Callable[[np.ndarray], np.ndarray], code: str | None
+) -> None:
+    film = _film(np.ascontiguousarray(spoil(_chest())))
+    assert [reason.code for reason in phantom_check.first_look(film)] == ([code] if code else [])
+
+
+def test_what_no_turning_makes_a_chest_is_said_to_be_unlike_one(phantom_check: AdmissionCheck) -> None:
+    y, x = np.mgrid[0:200, 0:200] / 25
+    waves = _film(0.5 + 0.5 * np.sin(x * y) * np.cos(3 * x))
+    assert [reason.code for reason in phantom_check.first_look(waves)] == ["unlike_chest_films"]
+
+
+@pytest.mark.parametrize("way", ["NEAREST", "BILINEAR", "BICUBIC", "LANCZOS"])
+@pytest.mark.parametrize("side", [150, 224, 512, 1500])
+def test_a_picture_blown_up_from_32_pixels_is_refused(way: str, side: int) -> None:
+    tiny = Image.fromarray(phantom(300, 260)).resize((32, 32), Image.Resampling.BICUBIC)
+    blown_up = np.asarray(tiny.resize((side, side), Image.Resampling[way]), dtype=np.float32) / 255
+    assert [reason.code for reason in pixel_reasons(_film(blown_up), CONFIG)] == ["featureless"]
+
+
+@pytest.mark.parametrize("share", [0.06, 0.12])
+def test_a_film_blurred_beyond_use_is_refused(share: float) -> None:
+    blurred = cv2.GaussianBlur(phantom(400, 400), (0, 0), 400 * share).astype(np.float32) / 255
+    assert [reason.code for reason in pixel_reasons(_film(blurred), CONFIG)] == ["featureless"]
+
+
+@pytest.mark.parametrize("size", [(224, 224), (2000, 1700), (90, 64)])
+def test_detail_is_no_matter_of_size(size: tuple[int, int]) -> None:
+    assert detail(_film(phantom(*size).astype(np.float32) / 255)) > 2 * CONFIG.min_detail
+
+
+def test_presentations_come_back_as_they_were_written(tmp_path: Path) -> None:
+    classifier, path = phantom_presentation(), tmp_path / "presentation.safetensors"
+    classifier.save(path)
+    small = thumbnail(_film(_chest()))[None]
+    np.testing.assert_array_equal(
+        PresentationClassifier.load(path).probabilities(small), classifier.probabilities(small)
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "shape", "nan"])
+def test_a_presentation_file_that_lies_is_a_damaged_snapshot(tmp_path: Path, damage: str) -> None:
+    path, weight = tmp_path / "presentation.safetensors", np.zeros((len(PRESENTATIONS), 1024), np.float32)
+    if damage != "missing":
+        weight = weight[:3] if damage == "shape" else weight + (np.nan if damage == "nan" else 0)
+        save_file({"weight": weight, "bias": np.zeros(len(weight), np.float32)}, path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SnapshotError, match="presentation"):
+        PresentationClassifier.load(path)
+
+
 def test_training_films_lie_about_one_away_and_strangers_far() -> None:
     rng = np.random.default_rng(2)
     known = rng.normal(size=(2000, 20)).astype(np.float32)
@@ -112,7 +202,8 @@ def test_the_distance_decides_and_its_reason_is_given() -> None:
     chests = np.stack([thumbnail(_film(phantom(200, 180, seed=s).astype(np.float32) / 255)) for s in range(30)])
     spaces = {THUMBNAIL: FeatureSpace.fit(chests, 8)}
     limit = float(spaces[THUMBNAIL].distance(chests).max()) * 1.5
-    check = AdmissionCheck(AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}}), spaces, {})
+    config = AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}, "min_upright": 0.0})
+    check = AdmissionCheck(config, _no_presentation(), spaces, {})
     chest = _film(_chest())
     assert check.decide(check.first_look(chest), chest, {}).accepted
     noise = _film(np.random.default_rng(0).random((200, 180)))
@@ -126,8 +217,8 @@ def test_thumbnail_does_not_count_exposure() -> None:
     np.testing.assert_allclose(thumbnail(_film(chest)), thumbnail(_film(chest * 0.5 + 0.2)), atol=1e-3)
 
 
-def test_spaces_come_back_as_they_were_written(tmp_path: object) -> None:
-    path = tmp_path / "spaces.safetensors"  # type: ignore[operator]
+def test_spaces_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "spaces.safetensors"
     space = FeatureSpace.fit(np.random.default_rng(3).normal(size=(50, 12)).astype(np.float32), 4)
     save_spaces({"a.b": space}, path)
     points = np.random.default_rng(4).normal(size=(5, 12)).astype(np.float32)
@@ -136,4 +227,4 @@ def test_spaces_come_back_as_they_were_written(tmp_path: object) -> None:
 
 def test_a_threshold_without_a_space_is_a_damaged_snapshot() -> None:
     with pytest.raises(SnapshotError, match="thumbnail"):
-        AdmissionCheck(CONFIG, {}, {})
+        AdmissionCheck(CONFIG, _no_presentation(), {}, {})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces, thumbnail
+from pneumonet.admission import THUMBNAIL
 from pneumonet.calibration import (
     conformal_thresholds,
     expected_calibration_error,
@@ -19,7 +19,9 @@ from pneumonet.calibration import (
     softmax,
 )
 from pneumonet.ensemble import Ensemble, combine, disagreement
+from pneumonet.feature_space import FeatureSpace, save_spaces
 from pneumonet.members import Member
+from pneumonet.presentation import thumbnail
 from pneumonet.reading import read_radiograph
 from pneumonet.snapshot import (
     AdmissionConfig,
@@ -32,13 +34,18 @@ from pneumonet.snapshot import (
 )
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.films import label_of, patient_of
+from pneumonet.training.presentation import fit_presentation
 
 FEATURES_FILE: Final = "admission.safetensors"
+PRESENTATION_FILE: Final = "presentation.safetensors"
 COVERAGE: Final = 0.9
 _COMPONENTS: Final = 64
 # Each of the three spaces lets all but two films in a thousand pass, so that together they let 99 % pass.
 _PASS_SHARE: Final = 0.998
 _PASS_MARGIN: Final = 1.05
+_UPRIGHT_MARGIN: Final = 0.9
+_PRESENTED_FILMS: Final = 1500
+_SEED: Final = 2026
 # Members further apart than on nearly all held-back films are said to disagree, whatever class they name.
 _AGREEMENT_SHARE: Final = 0.95
 _CROSS_FITTING_FOLDS: Final = 5
@@ -98,34 +105,45 @@ def calibrate(
     ]
     probabilities = ensemble_probabilities(other.logits, calibrated)
     apart = disagreement(member_probabilities(other.logits, calibrated))
-    spaces = {name: FeatureSpace.fit(vectors, _COMPONENTS) for name, vectors in known.vectors.items()}
-    save_spaces(spaces, folder / FEATURES_FILE)
-    limits = {
-        name: round(float(np.quantile(space.distance(other.vectors[name]), _PASS_SHARE)) * _PASS_MARGIN, 4)
-        for name, space in spaces.items()
-    }
+    admission = _admission(folder, training, known, other)
     config = write_config(
         folder,
         version=version,
         held_back_fold=held_back_fold,
         input_config=input_config,
         members=calibrated,
-        admission=AdmissionConfig(
-            min_side=64,
-            max_aspect=3.5,
-            min_contrast=0.03,
-            min_detail=0.05,
-            max_colourfulness=0.05,
-            features_file=FEATURES_FILE,
-            max_distance=limits,
-        ),
+        admission=admission,
         prediction_set=PredictionSetConfig(
             coverage=COVERAGE,
             thresholds=dict(zip(CLASS_NAMES, conformal_thresholds(probabilities, other.labels, COVERAGE), strict=True)),
         ),
         agreement=AgreementConfig(max_total_variation=round(float(np.quantile(apart, _AGREEMENT_SHARE)), 4)),
     )
-    return config, _figures(other, calibrated, members, spaces, limits)
+    return config, _figures(other, calibrated, members)
+
+
+def _admission(folder: Path, training: Sequence[Path], known: Answers, other: Answers) -> AdmissionConfig:
+    """Learn what chest films look like from those trained on, and how far to go from those held back."""
+    spaces = {name: FeatureSpace.fit(vectors, _COMPONENTS) for name, vectors in known.vectors.items()}
+    save_spaces(spaces, folder / FEATURES_FILE)
+    some = np.random.default_rng(_SEED).permutation(len(training))[:_PRESENTED_FILMS]
+    presentation = fit_presentation(read_radiograph(training[i]) for i in some)
+    presentation.save(folder / PRESENTATION_FILE)
+    upright = presentation.upright(other.vectors[THUMBNAIL])
+    return AdmissionConfig(
+        min_side=64,
+        max_aspect=3.5,
+        min_contrast=0.03,
+        min_detail=0.05,
+        max_colourfulness=0.05,
+        min_upright=round(float(np.quantile(upright, 1 - _PASS_SHARE)) * _UPRIGHT_MARGIN, 4),
+        presentation_file=PRESENTATION_FILE,
+        features_file=FEATURES_FILE,
+        max_distance={
+            name: round(float(np.quantile(space.distance(other.vectors[name]), _PASS_SHARE)) * _PASS_MARGIN, 4)
+            for name, space in spaces.items()
+        },
+    )
 
 
 def ensemble_probabilities(
@@ -147,11 +165,8 @@ def _figures(
     other: Answers,
     calibrated: Sequence[MemberConfig],
     before: Sequence[MemberConfig],
-    spaces: dict[str, FeatureSpace],
-    limits: dict[str, float],
 ) -> dict[str, Any]:
     cross_fitted, covered = _cross_fit(other, before)
-    passed = np.all([spaces[name].distance(other.vectors[name]) <= limit for name, limit in limits.items()], axis=0)
     plain = ensemble_probabilities(other.logits, [replace(m, temperature=1.0) for m in before])
     fitted = ensemble_probabilities(other.logits, calibrated)
     return {
@@ -166,7 +181,6 @@ def _figures(
         "coverage_cross_fitted_of": {
             name: float(covered[other.labels == index].mean()) for index, name in enumerate(CLASS_NAMES)
         },
-        "admitted": float(passed.mean()),
     }
 
 

@@ -22,7 +22,8 @@ REPO = "org/pneumonet"
 WEIGHTS = "convnext_tiny/model.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16472\n"
 NEEDED = {
-    "config.json", "README.md", "metrics.json", "admission.safetensors", "convnext_tiny/config.json",
+    "config.json", "README.md", "metrics.json", "admission.safetensors", "presentation.safetensors",
+    "convnext_tiny/config.json",
     "convnext_tiny/model.safetensors", "efficientnetv2_s/config.json", "efficientnetv2_s/model.safetensors",
 }  # fmt: skip
 MEMBERS = (
@@ -62,6 +63,7 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         (folder / member.name / "config.json").write_text(json.dumps(config))
         save_file({"head": rng.random(values, np.float32)}, folder / member.name / "model.safetensors")
     save_file({"mean": rng.random(64, np.float32)}, folder / "admission.safetensors")
+    save_file({"bias": rng.random(12, np.float32)}, folder / "presentation.safetensors")
     write_card_and_metrics(folder, version)
     (folder / "figures").mkdir()
     (folder / "figures" / "roc.png").write_bytes(rng.bytes(200))
@@ -71,7 +73,9 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         held_back_fold=0,
         input_config=InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         members=MEMBERS,
-        admission=AdmissionConfig(64, 3.0, 0.02, 0.02, 0.1, "admission.safetensors", {"convnext_tiny": 1.0}),
+        admission=AdmissionConfig(
+            64, 3.0, 0.02, 0.02, 0.1, 0.5, "presentation.safetensors", "admission.safetensors", {"convnext_tiny": 1.0}
+        ),
         prediction_set=PredictionSetConfig(0.9, dict.fromkeys(CLASS_NAMES, 0.2)),
         agreement=AgreementConfig(1.0),
     )

@@ -1,12 +1,16 @@
 """A whole snapshot of tiny backbones with random weights: the real code paths, in milliseconds."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 
-from pneumonet.admission import THUMBNAIL, FeatureSpace, save_spaces
+from pneumonet.admission import THUMBNAIL
+from pneumonet.feature_space import FeatureSpace, save_spaces
+from pneumonet.presentation import PRESENTATIONS, PresentationClassifier
+from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import (
     AdmissionConfig,
     AgreementConfig,
@@ -18,6 +22,8 @@ from pneumonet.snapshot import (
 )
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.export import export_member
+from pneumonet.training.presentation import fit_presentation
+from tests.support.films import phantom
 
 INPUT = InputConfig(size=96, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 MEMBERS = (
@@ -26,8 +32,29 @@ MEMBERS = (
 )
 
 
+@cache
+def phantom_presentation() -> PresentationClassifier:
+    """A classifier that knows phantoms of several shapes, and bright blobs anywhere in them."""
+    rng = np.random.default_rng(11)
+    films = [
+        phantom(int(rng.integers(150, 320)), int(rng.integers(150, 320)), tuple(rng.uniform(0.2, 0.8, 2)), seed)
+        for seed in range(60)
+    ]
+    return fit_presentation([Radiograph(film.astype(np.float32) / 255, "PNG") for film in films])
+
+
+def _any_presentation() -> PresentationClassifier:
+    kinds = len(PRESENTATIONS)
+    return PresentationClassifier(np.zeros((kinds, 32 * 32), np.float32), np.zeros(kinds, np.float32))
+
+
 def write_tiny_snapshot(
-    folder: Path, *, max_distance: float = 1e9, max_total_variation: float = 1.0, version: str = "0.0.1"
+    folder: Path,
+    *,
+    max_distance: float = 1e9,
+    max_total_variation: float = 1.0,
+    presentation: PresentationClassifier | None = None,
+    version: str = "0.0.1",
 ) -> SnapshotConfig:
     """Write a snapshot whose admission lets every grey picture of some contrast pass, unless told otherwise."""
     torch.manual_seed(7)
@@ -37,6 +64,7 @@ def write_tiny_snapshot(
     rng = np.random.default_rng(7)
     space = FeatureSpace.fit(rng.normal(size=(40, 32 * 32)).astype(np.float32), 8)
     save_spaces({THUMBNAIL: space}, folder / "admission.safetensors")
+    (presentation or _any_presentation()).save(folder / "presentation.safetensors")
     return write_config(
         folder,
         version=version,
@@ -49,6 +77,8 @@ def write_tiny_snapshot(
             min_contrast=0.02,
             min_detail=0.02,
             max_colourfulness=0.1,
+            min_upright=0.4 if presentation else 0.0,
+            presentation_file="presentation.safetensors",
             features_file="admission.safetensors",
             max_distance={THUMBNAIL: max_distance},
         ),

@@ -9,6 +9,7 @@ import torch
 
 from pneumonet.admission import THUMBNAIL
 from pneumonet.model import PneumoNet
+from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.training.calibrate import calibrate
 from pneumonet.training.export import export_member
 from tests.support.films import encoded, phantom
@@ -44,7 +45,10 @@ def test_a_calibrated_snapshot_admits_its_films_and_refuses_noise(tmp_path: Path
     assert set(config.admission.max_distance) == {THUMBNAIL, *(m.name for m in MEMBERS)}
     assert figures["films"] == 24
     assert config.held_back_fold == 3
-    assert figures["admitted"] >= 0.95
+    assert 0.05 < config.admission.min_upright < 1
+    assert set(config.prediction_set.thresholds) == set(CLASS_NAMES)
+    assert 0 <= config.agreement.max_total_variation <= 1
+    assert set(figures["coverage_cross_fitted_of"]) == set(CLASS_NAMES)
     assert figures["nll_before"] >= figures["nll_cross_fitted"] - 0.2
 
     pneumonet = PneumoNet.from_pretrained(snapshot, device="cpu")
