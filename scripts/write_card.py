@@ -33,7 +33,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 _MARKS = ("<!-- figures: written by scripts/write_card.py from model_card/metrics.json -->\n", "<!-- /figures -->")
 DATASET_ID = "hf-vision/chest-xray-pneumonia"
 DATASET_NAME = "Chest X-Ray Images (Pneumonia), Kermany et al. 2018"
-_EXTRAS = ("training", "calibration", "adult", "official_test", "original_size_parity")
+_EXTRAS = ("training", "calibration", "adult", "official_test", "original_size_parity", "admission", "saliency")
 # (Hub metric id, dotted name in metrics.json, name on the page)
 _RESULTS = (
     ("accuracy", "accuracy", "Accuracy, three classes"),

@@ -77,6 +77,41 @@ def _extras(model: PneumoNet, folder: Path) -> dict[str, Any]:
         "official_test": {"accuracy": 0.8123, "binary": {"accuracy": 0.9123}, "n": 624},
         "original_size_parity": parity,
         "calibration": calibration,
+        "admission": _admission(model),
+        "saliency": _saliency(model),
+    }
+
+
+def _admission(model: PneumoNet) -> dict[str, Any]:
+    """A report as scripts/measure_admission.py writes it."""
+    row = {"n": 50, "admitted": 2, "share": 0.04, "reasons": {"inverted": 48}}
+    return {
+        "pass": {"held_back": row, "adult": {"n": 400, "admitted": 391, "share": 0.9775, "reasons": {}}},
+        "strangers": {"film inverted": row},
+        "refused": {"n": 50, "refused": 48, "share": 0.96},
+        "model": model.info.to_dict(),
+        "command": "python scripts/measure_admission.py",
+    }
+
+
+def _saliency(model: PneumoNet) -> dict[str, Any]:
+    """A report as scripts/measure_saliency.py writes it."""
+    summary = {"mean": 0.4321, "low": 0.1, "high": 0.9, "n": 5}
+    curves = {order: {"deletion": summary, "insertion": summary} for order in ("map", "random", "centre")}
+    sources = ("ensemble", *MEMBERS)
+    return {
+        "films": 5,
+        "marked_films": 6,
+        "faithfulness": dict.fromkeys(sources, curves),
+        "randomisation": {name: {"head": summary, "all": summary | {"mean": None}} for name in MEMBERS},
+        "frame": dict.fromkeys(sources, summary),
+        "stability": {"JPEG 75": {"same_label": 0.98, "rank_correlation": dict.fromkeys(sources, summary)}},
+        "marks": {
+            "same_label": 0.9954,
+            "by_mark": {"'R', upper left": {"same_label": 0.99, "largest_change": 0.0123, "peak_moved_to_mark": 0.01}},
+        },
+        "model": model.info.to_dict(),
+        "command": "python scripts/measure_saliency.py",
     }
 
 
@@ -150,6 +185,8 @@ class TestGeneratedCard:
             "96 from epoch 1, 128 from epoch 2", "0.03 kWh", "Patients in both: 0",
             "Of 12 of them", "11 get the same class", "0.055", "624 films, sealed", "0.812", "refuses 1 (1.1 %)",
             "`blank` 1", "CC BY 4.0", "10.17632/rscbjbr9sj.2", "Saporta", "Do not use it on adults", "random weights",
+            "it refuses 48 (96.0 %)", "Of 400 films of adults it lets 391 pass", "0.432 [0.100, 0.900]",
+            "same for 99.54 % of films", "told No Immediate Risk Detected", "cross-fitted", "0.871",
         ],
     )  # fmt: skip
     def test_says(self, words: str, snapshot: Path) -> None:
@@ -254,7 +291,8 @@ class TestCommittedCard:
         metrics = json.loads((DEFAULT_SNAPSHOT / "metrics.json").read_text())
         revision = f"local-{SnapshotConfig.read(DEFAULT_SNAPSHOT).fingerprint}"
         assert metrics["model"]["revision"] == revision
-        assert metrics.get("adult", {"model": {"revision": revision}})["model"]["revision"] == revision
+        for key in ("adult", "admission", "saliency"):
+            assert metrics[key]["model"]["revision"] == revision, key
 
     @pytest.mark.data
     def test_split_in_it_is_the_committed_one(self, shared_data: Path) -> None:

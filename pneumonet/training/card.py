@@ -7,6 +7,7 @@ from typing import Any, Final
 from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES
 from pneumonet.training import card_prose as prose
+from pneumonet.training.card_measures import saliency, strangers
 from pneumonet.training.card_tables import figure, markdown_table, percent
 from pneumonet.training.card_uncertainty import abstention, calibration, missed, prediction_sets, reliability_table
 
@@ -58,12 +59,14 @@ def card_body(metrics: Metrics, config: SnapshotConfig) -> str:
         prediction_sets(metrics, config),
         abstention(metrics, config),
         _refusals(metrics),
+        strangers(metrics),
         _official_test(metrics),
         _adult(metrics),
         _parity(metrics),
         _failures(metrics),
         _limits(metrics),
         prose.EXAMINATION,
+        saliency(metrics),
         _training(metrics, config),
         _files(config),
         prose.LICENCES,

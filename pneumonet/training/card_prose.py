@@ -180,6 +180,13 @@ Admission refuses what does not look like a chest film that the model knows, wit
 films, all of them real chest films, it refuses {count} ({share}).{reasons} Files that could not be read: {errors}.
 The thresholds were set on this fold, to let nearly all of it pass."""
 
+STRANGERS: Final = """\
+Of {n} pictures that are no chest film, or one that nobody should be answered about (turned, negative, cut, doubled,
+blurred, blown up), it refuses {refused} ({share}). They had no part in setting thresholds. Of {adults} films of adults it lets
+{adult} pass. By `{command}`:
+
+{table}"""
+
 NO_OFFICIAL_TEST: Final = """\
 ## The official test split
 
@@ -245,6 +252,32 @@ absence. On chest X-rays Grad-CAM did best of seven such methods and still local
 radiologists, worst on small and complex shapes (Saporta et al., Nature Machine Intelligence 2022). A map at the
 film's border, on a letter or a marker is a reason to distrust the answer; a map on the lungs is no reason to trust
 it."""
+
+SALIENCY: Final = """\
+Measured on {films} held-back films by `{command}`, the map of the answer at the input's size.
+
+Deletion and insertion (Petsiuk et al., RISE, BMVC 2018): the area under the answer's probability while the film is
+taken away, or put in, a tenth at a time in the map's order. A map that points rightly is low in deletion and high in
+insertion; beside it a random map of the same grid, and a map that knows only the picture's centre.
+
+{faithfulness}
+
+Sanity check (Adebayo et al., NeurIPS 2018): Spearman's rank correlation of the map with the one after weights are
+drawn anew. Near 1 would say that the map does not depend on them.
+
+{randomisation}
+
+On {marked} films: share of the map in the outer frame (a tenth of each side, 36 % of the picture), and what small
+disturbances do.
+
+{frame}
+
+{stability}
+
+A word or a white border burned in at each corner and side. The answer stays the same for {same_label} of films and
+marks; "drawn" is how often the ensemble's strongest cell moves onto the mark.
+
+{marks}"""
 
 PROCEDURE: Final = """\
 ## Training procedure
