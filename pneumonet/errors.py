@@ -40,7 +40,7 @@ class PneumoNetError(Exception):
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     default_hint: ClassVar[str] = ""
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -158,6 +158,11 @@ class TooManyRequestsError(PneumoNetError):
     default_hint = "Wait a moment, then try again."
     retry_after_seconds = 10
 
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
+
 
 class BusyError(PneumoNetError):
     """The queue is full."""
@@ -165,6 +170,15 @@ class BusyError(PneumoNetError):
     code = "busy"
     http_status = 503
     default_hint = "Other films are being analysed: try again in a few seconds."
+    retry_after_seconds = 5
+
+
+class TookTooLongError(PneumoNetError):
+    """The film was not answered in the time that the server gives one request."""
+
+    code = "took_too_long"
+    http_status = 503
+    default_hint = "The server is slow or busy: try again in a few seconds, or send a smaller film."
     retry_after_seconds = 5
 
 

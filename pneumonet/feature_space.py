@@ -74,6 +74,8 @@ def load_spaces(path: Path) -> dict[str, FeatureSpace]:
     """
     try:
         tensors = load_file(path)
+        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+            raise SnapshotError(f"The snapshot's {path.name} holds values that are not finite.")
         names = sorted({key.rsplit(".", 1)[0] for key in tensors})
         return {
             name: FeatureSpace(

@@ -56,6 +56,14 @@ def _ends_features(model: Any, target_layer: str) -> bool:
     return bool(outputs) and outputs[-1].shape == features.shape and bool(torch.equal(outputs[-1], features))
 
 
+def _check_finite(config: MemberConfig, model: Any) -> None:
+    for name, tensor in model.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise SnapshotError(
+                f"The snapshot's {config.name}/{MEMBER_WEIGHTS_FILE} holds values that are not finite, in {name}."
+            )
+
+
 class Member:
     """A backbone that answers with features, and with logits for features.
 
@@ -82,6 +90,7 @@ class Member:
             raise SnapshotError(
                 f"The weights of {config.name} are not those of a {config.architecture} with three classes."
             ) from error
+        _check_finite(config, model)
         if not explained:
             raise SnapshotError(f"The target layer {config.target_layer} of {config.name} is not its last feature map.")
         return cls(config, model, device)

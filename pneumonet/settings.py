@@ -26,8 +26,12 @@ class Settings:
         port: PNEUMONET_PORT: the port to serve at. Default 7860 (GRADIO_SERVER_PORT on a Space).
         root_path: PNEUMONET_ROOT_PATH: the prefix that a reverse proxy strips, such as `/pneumonet`.
         max_upload_bytes: PNEUMONET_MAX_UPLOAD_MB: the largest file taken, in units of 1,000,000 bytes. Default 10.
-        max_pixels: PNEUMONET_MAX_MEGAPIXELS: the most pixels a header may declare, in units of 1,000,000. Default 64.
-        max_waiting: PNEUMONET_MAX_WAITING: how many films may wait their turn before the answer is "busy". Default 16.
+        max_pixels: PNEUMONET_MAX_MEGAPIXELS: the most pixels a header may declare, in units of 1,000,000. Default 40.
+        max_waiting: PNEUMONET_MAX_WAITING: how many films may wait their turn before the answer is "busy". Default 32.
+        request_seconds: PNEUMONET_REQUEST_SECONDS: how long a film may wait and be analysed before its caller is told
+            that it took too long. Default 60.
+        requests_per_minute: PNEUMONET_REQUESTS_PER_MINUTE: how many POST requests one client may send in a minute, in
+            bursts of a quarter of them; 0 for no limit. Default 1200. A browser sends three a film.
     """
 
     model: str = str(DEFAULT_SNAPSHOT)
@@ -37,8 +41,10 @@ class Settings:
     port: int = 7860
     root_path: str = ""
     max_upload_bytes: int = 10_000_000
-    max_pixels: int = 64_000_000
-    max_waiting: int = 16
+    max_pixels: int = 40_000_000
+    max_waiting: int = 32
+    request_seconds: int = 60
+    requests_per_minute: int = 1200
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -56,8 +62,10 @@ class Settings:
             port=_number(values, ("PNEUMONET_PORT", "GRADIO_SERVER_PORT"), 7860, 0, 65535),
             root_path=_root_path(values),
             max_upload_bytes=_number(values, ("PNEUMONET_MAX_UPLOAD_MB",), 10, 1, 1000) * 1_000_000,
-            max_pixels=_number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 64, 1, 1000) * 1_000_000,
-            max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 16, 0, 10_000),
+            max_pixels=_number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 40, 1, 1000) * 1_000_000,
+            max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 32, 0, 10_000),
+            request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
+            requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 1200, 0, 1_000_000),
         )
 
 

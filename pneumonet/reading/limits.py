@@ -20,7 +20,7 @@ class ReadingLimits:
     """
 
     max_bytes: int = 10_000_000
-    max_pixels: int = 64_000_000
+    max_pixels: int = 40_000_000
 
 
 def in_megabytes(size: int) -> str:

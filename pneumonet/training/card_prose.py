@@ -182,8 +182,8 @@ The thresholds were set on this fold, to let nearly all of it pass."""
 
 STRANGERS: Final = """\
 Of {n} pictures that are no chest film, or one that nobody should be answered about (turned, negative, cut, doubled,
-blurred, blown up), it refuses {refused} ({share}). They had no part in setting thresholds. Of {adults} films of adults it lets
-{adult} pass. By `{command}`:
+blurred, blown up), it refuses {refused} ({share}). They had no part in setting thresholds. Of {adults} films of adults
+it lets {adult} pass. By `{command}`:
 
 {table}"""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
 from pneumonet.web.service import new_request_id
@@ -33,10 +33,17 @@ def as_error(error: PneumoNetError, request_id: str) -> dict[str, Any]:
 
 def error_response(error: PneumoNetError, request_id: str) -> JSONResponse:
     """Return an error as a response, with Retry-After where waiting helps."""
-    headers = dict(NO_STORE)
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    return JSONResponse(as_error(error, request_id), status_code=error.http_status, headers=headers)
+    return JSONResponse(as_error(error, request_id), status_code=error.http_status, headers=_headers(error))
+
+
+def text_response(error: PneumoNetError) -> PlainTextResponse:
+    """Return an error as plain text: what Gradio's clients show of a failed upload as it stands."""
+    return PlainTextResponse(f"{error.message} {error.hint}".strip(), error.http_status, _headers(error))
+
+
+def _headers(error: PneumoNetError) -> dict[str, str]:
+    wait = error.retry_after_seconds
+    return NO_STORE if wait is None else NO_STORE | {"Retry-After": str(wait)}
 
 
 def request_id_of(request: Request) -> str:

@@ -7,15 +7,16 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pneumonet.errors import BadRequestError, FileTooLargeError, ModelUnavailableError, PneumoNetError
-from pneumonet.web.answers import as_error, error_response, log_refusal, unforeseen
+from pneumonet.web.answers import as_error, error_response, log_refusal, text_response, unforeseen
 from pneumonet.web.bodies import read_body
+from pneumonet.web.rates import RateLimit
 from pneumonet.web.rest import METHODS
 from pneumonet.web.service import new_request_id
 from pneumonet.web.uploads import UPLOAD_ROUTE
@@ -38,8 +39,8 @@ _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 class RequestGate:
     """Give each request an id, bound its body, close what is not offered, and answer failures in words."""
 
-    def __init__(self, app: ASGIApp, root_path: str, page: Any) -> None:
-        self.app, self.root_path = app, root_path
+    def __init__(self, app: ASGIApp, root_path: str, page: Any, rates: RateLimit) -> None:
+        self.app, self.root_path, self.rates = app, root_path, rates
         self.events = frozenset(page.fns)
         self.names = frozenset(str(fn.api_name) for fn in page.fns.values())
         # Of each public endpoint, its arguments and whether each may be left out.
@@ -76,6 +77,8 @@ class RequestGate:
             await send(message)
 
         try:
+            if scope["method"] == "POST":
+                self.rates.take((scope["client"] or ("",))[0])
             answer = self._refusal(path, scope["method"], request_id)
             if answer is None and path not in _FILM_ROUTES and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
                 body = await _small_body(Request(scope, receive))
@@ -83,7 +86,9 @@ class RequestGate:
             await (answer or self.app)(scope, receive, send_with_id)
         except PneumoNetError as error:
             log_refusal(request_id, door, error.code, started)
-            await error_response(error, request_id)(scope, receive, send_with_id)
+            # Gradio's clients show the text of a failed upload as it stands.
+            told: Response = text_response(error) if path == UPLOAD_ROUTE else error_response(error, request_id)
+            await told(scope, receive, send_with_id)
         except ClientDisconnect:
             log_refusal(request_id, door, BadRequestError.code, started)
         except asyncio.CancelledError:
@@ -99,9 +104,9 @@ class RequestGate:
                 if not ended:
                     await send({"type": "http.response.body"})
                 return
-            told = unforeseen(error, request_id)
+            unknown = unforeseen(error, request_id)
             if not begun:
-                await error_response(told, request_id)(scope, receive, send_with_id)
+                await error_response(unknown, request_id)(scope, receive, send_with_id)
 
     def _refusal(self, path: str, method: str, request_id: str) -> JSONResponse | None:
         if method not in METHODS.get(path, (method,)):

@@ -106,6 +106,8 @@ def describe(service: Service) -> dict[str, Any]:
             "max_upload_bytes": settings.max_upload_bytes,
             "max_pixels": settings.max_pixels,
             "max_waiting": settings.max_waiting,
+            "request_seconds": settings.request_seconds,
+            "requests_per_minute": settings.requests_per_minute or None,
         },
         "routes": [
             {"method": "POST", "path": "/predict", "type": "multipart/form-data", "fields": {"file": film} | options},

@@ -18,6 +18,7 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
 from pneumonet.web.middleware import RequestGate
+from pneumonet.web.rates import RateLimit
 from pneumonet.web.service import Service
 from pneumonet.web.tidying import private_folder, tidying
 
@@ -61,7 +62,7 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         app_kwargs={"openapi_url": None},
         **options,
     )
-    app.add_middleware(RequestGate, settings.root_path, page)
+    app.add_middleware(RequestGate, settings.root_path, page, RateLimit(settings.requests_per_minute))
     return app
 
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import anyio.to_thread
 
-from pneumonet.errors import BusyError, InternalError, ModelUnavailableError, PneumoNetError
+from pneumonet.errors import BusyError, InternalError, ModelUnavailableError, PneumoNetError, TookTooLongError
 from pneumonet.finding import Finding
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
@@ -128,9 +128,27 @@ class Service:
     async def _in_turn(self, work: Callable[[], Finding]) -> Finding:
         if self._present >= self.settings.max_waiting + _AT_ONCE:
             raise BusyError(f"{self._present} films are being analysed or wait; the queue is full.")
+        begun = asyncio.Event()
         self._present += 1
+        turn = asyncio.create_task(self._turn(work, begun))
+        turn.add_done_callback(self._leave)
         try:
-            async with self._turns:
-                return await anyio.to_thread.run_sync(work)
+            return await asyncio.wait_for(asyncio.shield(turn), self.settings.request_seconds)
+        except asyncio.TimeoutError:
+            message = f"The film was not answered within {self.settings.request_seconds} s."
+            raise TookTooLongError(message) from None
         finally:
-            self._present -= 1
+            # A film that waits gives up its place. A thread cannot be stopped: one that is being analysed keeps its
+            # place to the end, though nobody hears of it.
+            if not begun.is_set():
+                turn.cancel()
+
+    async def _turn(self, work: Callable[[], Finding], begun: asyncio.Event) -> Finding:
+        async with self._turns:
+            begun.set()
+            return await anyio.to_thread.run_sync(work)
+
+    def _leave(self, turn: "asyncio.Task[Finding]") -> None:
+        self._present -= 1
+        if not turn.cancelled():
+            turn.exception()  # looked at, so that asyncio does not log what nobody waited for

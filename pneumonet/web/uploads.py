@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import Response
 from gradio.utils import get_upload_folder
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, NoFileError, PneumoNetError
-from pneumonet.web.answers import NO_STORE, refusals_logged, request_id_of, too_large
+from pneumonet.web.answers import NO_STORE, refusals_logged, request_id_of, text_response, too_large
 from pneumonet.web.bodies import read_form
 
 # A caller who types the two requests of Gradio's protocol by hand needs a minute between them.
@@ -129,9 +129,7 @@ def add_file_routes(app: FastAPI, limit: int) -> None:
                     raise too_large(limit)
                 return [add_upload(data, name) for data, name in films]
         except PneumoNetError as error:
-            # Gradio's clients show the text of a failed upload as it stands.
-            headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
-            return PlainTextResponse(f"{error.message} {error.hint}".strip(), error.http_status, headers)
+            return text_response(error)
 
     @app.get(UPLOAD_ROUTE + "_progress")
     async def upload_progress() -> Response:

@@ -90,6 +90,24 @@ def test_a_full_queue_says_busy_while_health_answers(
         assert server.post(good_film).status_code == 200
 
 
+def test_a_film_that_takes_too_long_is_given_up_and_the_next_is_answered(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+) -> None:
+    slow: Any = SlowModel(tiny_model)
+    settings = replace(web_settings, request_seconds=1)
+    with serving(settings, lambda: slow, tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        # One is being analysed and one waits for it: both hear of it, and the one that waits leaves the queue.
+        answers = list(pool.map(server.post, [good_film] * 2))
+        assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "took_too_long")] * 2
+        assert int(answers[0].headers["retry-after"]) > 0
+        assert server.service._present == 1
+        event, error = server.ask_raw([server.upload(good_film)])
+        assert (event, "code took_too_long" in error["error"]) == ("error", True)
+        slow.let.set()
+        wait_until(lambda: server.service._present == 0)
+        assert server.post(good_film).status_code == 200
+
+
 def test_what_nobody_foresaw_is_a_generic_sentence_with_an_id(
     web_settings: Settings,
     tiny_model: PneumoNet,

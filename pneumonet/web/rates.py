@@ -1,0 +1,52 @@
+"""How often one client may ask."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pneumonet.errors import TooManyRequestsError
+
+_MOST_CLIENTS: Final = 10_000
+_BURST_SHARE: Final = 0.25
+
+
+class RateLimit:
+    """A token bucket for each client: a minute's requests, of which a quarter may come at once.
+
+    Clients are told apart by their address, which never leaves this object.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Set the limit.
+
+        Args:
+            per_minute: Requests of one client in a minute; 0 for no limit.
+            clock: Seconds, rising.
+        """
+        self._per_second, self._burst = per_minute / 60, max(1.0, per_minute * _BURST_SHARE)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, client: str) -> None:
+        """Count a request of a client.
+
+        Raises:
+            TooManyRequestsError: If it has none left; says after how many seconds it will.
+        """
+        if not self._per_second:
+            return
+        now = self._clock()
+        with self._lock:
+            tokens, since = self._buckets.pop(client, (self._burst, now))
+            tokens = min(self._burst, tokens + (now - since) * self._per_second)
+            allowed = tokens >= 1
+            # Put back last, the dict goes from the client unheard of for the longest to the latest.
+            self._buckets[client] = (tokens - 1 if allowed else tokens, now)
+            while len(self._buckets) > _MOST_CLIENTS:
+                del self._buckets[next(iter(self._buckets))]
+        if not allowed:
+            wait = max(1, math.ceil((1 - tokens) / self._per_second))
+            raise TooManyRequestsError("Too many requests came from your address.", retry_after_seconds=wait)
