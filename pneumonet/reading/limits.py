@@ -76,15 +76,18 @@ def pick_frame(frame: int | None, frames: int) -> tuple[int, tuple[str, ...]]:
 def translated(message: str) -> Iterator[None]:
     """Turn whatever a decoder raises into an UnreadableImageError with `message`.
 
-    PneumoNet's own errors and MemoryError pass; KeyboardInterrupt and SystemExit are no `Exception` and pass too.
+    PneumoNet's own errors and MemoryError pass; KeyboardInterrupt and SystemExit are no `Exception` and pass too. A
+    decoder written in Rust raises its panics as a class that is none either, and that only its binding has by name.
     """
     _silence_decoders()
     try:
         yield
     except (PneumoNetError, MemoryError):
         raise
-    except Exception as error:
-        raise UnreadableImageError(message) from error
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise UnreadableImageError(message) from error
+        raise
 
 
 # Decoders warn with the values of tags in the text. The category leaves out Pillow's DecompressionBombWarning,

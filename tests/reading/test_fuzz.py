@@ -1,0 +1,64 @@
+"""A short run of the fuzzer, and the fuzzer itself: a reader that misbehaves must not get past it."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from pneumonet.errors import UnreadableImageError
+from pneumonet.reading import read_radiograph
+from scripts import fuzz_readers
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_films_end_in_a_picture_or_in_an_error_of_ours() -> None:
+    outcome = fuzz_readers.read_inputs(7, range(3000))
+    assert outcome.faults == []
+    # Neither all refused nor all read: the mutations reach behind the headers.
+    assert 300 < outcome.codes["read"] < 2700
+    assert {"unreadable_image", "unsupported_format", "too_many_pixels"} <= set(outcome.codes)
+
+
+def test_a_panic_in_a_decoder_written_in_rust_is_an_error_of_ours() -> None:
+    # RLE whose segments hold more than the header says: the decoder's index runs out of its bounds.
+    with pytest.raises(UnreadableImageError) as told:
+        read_radiograph(fuzz_readers.mutated(7, 50))
+    assert type(told.value.__cause__).__name__ == "PanicException"
+
+
+def test_an_input_is_its_seed_and_number_s() -> None:
+    assert fuzz_readers.mutated(1, 5) == fuzz_readers.mutated(1, 5)
+    assert len({fuzz_readers.mutated(seed, number) for seed in (1, 2) for number in range(20)}) == 40
+
+
+def _raises(data: bytes) -> None:
+    raise ZeroDivisionError
+
+
+def _sleeps(data: bytes) -> None:
+    fuzz_readers.time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("reader", "words"), [(_raises, "ZeroDivisionError"), (_sleeps, "took 0.05 s")])
+def test_a_reader_that_raises_or_dawdles_is_found(
+    monkeypatch: pytest.MonkeyPatch, reader: Callable[[bytes], None], words: str
+) -> None:
+    monkeypatch.setattr(fuzz_readers, "read_radiograph", reader)
+    monkeypatch.setattr(fuzz_readers, "MOST_SECONDS", 0.04)
+    faults = fuzz_readers.read_inputs(1, range(3)).faults
+    assert [number for number, what in faults if words.split()[0] in what] == [0, 1, 2]
+
+
+def test_a_reader_that_kills_its_process_is_named_and_the_rest_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    fatal = fuzz_readers.mutated(3, 11)
+
+    def reader(data: bytes) -> None:
+        if data == fatal:
+            os._exit(9)
+        raise UnreadableImageError("no")
+
+    monkeypatch.setattr(fuzz_readers, "read_radiograph", reader)
+    monkeypatch.setattr(fuzz_readers, "_BATCH", 1)
+    outcome = fuzz_readers.fuzz(3, 40, 1)
+    assert outcome.faults == [(11, "the process died, code 9")]
+    assert outcome.codes == {"unreadable_image": 39}
