@@ -15,6 +15,7 @@ from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNet
 from pneumonet.finding import DISCLAIMER
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.taxonomy import CLASS_NAMES
+from pneumonet.web import schema
 from pneumonet.web.answers import (
     NO_STORE,
     error_response,
@@ -27,7 +28,12 @@ from pneumonet.web.bodies import read_question
 from pneumonet.web.service import Service
 
 # What each path takes; the gate refuses the rest, which Gradio's mount would answer in a shape of its own.
-METHODS: Final = {"/predict": ("POST",), "/health": ("GET", "HEAD"), "/api": ("GET", "HEAD")}
+METHODS: Final = {
+    "/predict": ("POST",),
+    "/health": ("GET", "HEAD"),
+    "/api": ("GET", "HEAD"),
+    "/openapi.json": ("GET", "HEAD"),
+}
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
 
 
@@ -119,6 +125,7 @@ def describe(service: Service) -> dict[str, Any]:
             },
             {"method": "GET", "path": "/health", "answer": "200 when healthy, else 503"},
             {"method": "GET", "path": "/api", "answer": "this description"},
+            {"method": "GET", "path": "/openapi.json", "answer": "the OpenAPI schema of these routes"},
         ],
         "gradio": {
             "/predict": "file, force -> the finding and the heatmap laid over the film, a PNG file",
@@ -132,16 +139,18 @@ def routes(service: Service) -> APIRouter:
     """Return the plain HTTP routes."""
     router = APIRouter()
 
-    @router.post("/predict")
+    @router.post("/predict", **schema.PREDICT)
     async def predict(request: Request) -> Any:
         return await answer_errors(request, lambda: _predict(service, request, request_id_of(request)))
 
-    @router.api_route("/health", methods=["GET", "HEAD"])
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", **schema.HEALTH)
     async def get_health() -> JSONResponse:
         status, body = health(service)
         return JSONResponse(body, status_code=status, headers=NO_STORE)
 
-    @router.api_route("/api", methods=["GET", "HEAD"])
+    @router.head("/api", include_in_schema=False)
+    @router.get("/api", **schema.API)
     async def api() -> JSONResponse:
         return JSONResponse(describe(service))
 

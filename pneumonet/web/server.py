@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from pneumonet import __version__
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
@@ -40,7 +41,7 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
 
         page, options = build_page(service), page_options()
     settings = service.settings
-    app = FastAPI(title="PneumoNet", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidying(folder, page))
+    app = FastAPI(title="PneumoNet", version=__version__, docs_url=None, redoc_url=None, lifespan=tidying(folder, page))
     # No other site may ask. Without this, Gradio's own rule lets every site read its routes' answers.
     app.add_middleware(CORSMiddleware, allow_origins=())
     # Starlette asks the routes in order, and the page at / takes all the rest.

@@ -113,7 +113,7 @@ def take_file(path: str | None, max_bytes: int | None = None) -> bytes:
 def add_file_routes(app: FastAPI, limit: int) -> None:
     """Add the routes that stand before Gradio's own: uploads of at most `limit` bytes, and outputs, in memory."""
 
-    @app.post(UPLOAD_ROUTE)
+    @app.post(UPLOAD_ROUTE, include_in_schema=False)
     async def upload(request: Request) -> Any:
         try:
             with refusals_logged(request_id_of(request), "upload"):
@@ -131,7 +131,7 @@ def add_file_routes(app: FastAPI, limit: int) -> None:
         except PneumoNetError as error:
             return text_response(error)
 
-    @app.get(UPLOAD_ROUTE + "_progress")
+    @app.get(UPLOAD_ROUTE + "_progress", include_in_schema=False)
     async def upload_progress() -> Response:
         # The page asks for it beside each upload, and takes the upload's own answer for its end.
         return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
