@@ -150,6 +150,14 @@ class AdmissionError(InputError):
         super().__init__(f"This does not look like a chest X-ray that the model knows. {why}".strip())
 
 
+class NotLoggedInError(PneumoNetError):
+    """The server wants a login, and the request has none or a wrong one."""
+
+    code = "not_logged_in"
+    http_status = 401
+    default_hint = "Send the user name and the password by HTTP Basic authentication."
+
+
 class TooManyRequestsError(PneumoNetError):
     """One caller asks too often."""
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,9 @@ class Settings:
             that it took too long. Default 60.
         requests_per_minute: PNEUMONET_REQUESTS_PER_MINUTE: how many POST requests one client may send in a minute, in
             bursts of a quarter of them; 0 for no limit. Default 1200. A browser sends three a film.
+        allowed_origins: PNEUMONET_ALLOWED_ORIGINS: the other sites whose pages may ask, such as
+            `https://example.org`, with commas between. Default none.
+        users: PNEUMONET_AUTH: who may ask, as `user:password` with commas between. Default everybody.
     """
 
     model: str = str(DEFAULT_SNAPSHOT)
@@ -45,6 +48,8 @@ class Settings:
     max_waiting: int = 32
     request_seconds: int = 60
     requests_per_minute: int = 1200
+    allowed_origins: tuple[str, ...] = ()
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -66,6 +71,8 @@ class Settings:
             max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 32, 0, 10_000),
             request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
             requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 1200, 0, 1_000_000),
+            allowed_origins=_origins(values),
+            users=_users(values),
         )
 
 
@@ -91,3 +98,27 @@ def _root_path(values: Mapping[str, str]) -> str:
     if path and not path.startswith("/"):
         raise ConfigError(f"Expected PNEUMONET_ROOT_PATH to start with a slash, got {path!r}.")
     return path
+
+
+def _origins(values: Mapping[str, str]) -> tuple[str, ...]:
+    origins = tuple(_listed(values, "PNEUMONET_ALLOWED_ORIGINS"))
+    for origin in origins:
+        # No star: every page that a user has open could then send films in that user's name.
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin):
+            raise ConfigError(
+                f"Expected PNEUMONET_ALLOWED_ORIGINS to name origins such as https://example.org, got {origin!r}."
+            )
+    return origins
+
+
+def _users(values: Mapping[str, str]) -> dict[str, str]:
+    pairs = [entry.partition(":") for entry in _listed(values, "PNEUMONET_AUTH")]
+    users = {user: password for user, _, password in pairs}
+    if not all(user and password for user, password in users.items()) or len(users) < len(pairs):
+        # The value itself is a secret and stays out of the message.
+        raise ConfigError("Expected PNEUMONET_AUTH to be user:password, or several with commas between.")
+    return users
+
+
+def _listed(values: Mapping[str, str], name: str) -> list[str]:
+    return [entry.strip() for entry in (values.get(name) or "").split(",") if entry.strip()]

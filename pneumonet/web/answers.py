@@ -56,9 +56,9 @@ def too_large(limit: int) -> FileTooLargeError:
     return FileTooLargeError(f"The file is larger than {limit / 1e6:g} MB, the most that this server takes.")
 
 
-def log_refusal(request_id: str, door: str, code: str, started: float) -> None:
+def log_refusal(request_id: str, door: str, code: str, started: float | None = None) -> None:
     """Log a request that got no further, in the line that every answer gets; `started` is a `time.perf_counter()`."""
-    duration = milliseconds_since(started)
+    duration = 0.0 if started is None else milliseconds_since(started)
     logger.info("request=%s door=%s code=%s duration_ms=%.1f", request_id, door, code, duration)
 
 

@@ -32,6 +32,8 @@ _CLOSED_NAMES: Final = (
     "deep_link process_recording component_server stream proxy= file=http file/http vibe- undo-vibe runs run-history"
 )
 _CLOSED: Final = tuple(_GRADIO + name for name in _CLOSED_NAMES.split(" "))
+# A Space shows its page inside the Hub's; nobody else may lay a page of theirs around ours.
+_EMBEDDING: Final = "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
 _STOPPING: Final = ModelUnavailableError("The server is stopping.", hint="Try again in a minute.")
 _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 
@@ -72,6 +74,7 @@ class RequestGate:
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                headers["Content-Security-Policy"] = _EMBEDDING
                 if message["status"] in _CODES:
                     log_refusal(request_id, door, _CODES[message["status"]], started)
             await send(message)
@@ -79,7 +82,7 @@ class RequestGate:
         try:
             if scope["method"] == "POST":
                 self.rates.take((scope["client"] or ("",))[0])
-            answer = self._refusal(path, scope["method"], request_id)
+            answer = None if _asks_first(scope) else self._refusal(path, scope["method"], request_id)
             if answer is None and path not in _FILM_ROUTES and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
                 body = await _small_body(Request(scope, receive))
                 answer, receive = self._mistake(path, body, request_id), _replaying(body, receive)
@@ -142,6 +145,12 @@ class RequestGate:
             if needed - fields.keys() or fields.keys() - {*arguments, "oauth_token"}:
                 raise BadRequestError(f"Expected of the arguments {', '.join(arguments)} at least {', '.join(needed)}.")
         return None
+
+
+def _asks_first(scope: Scope) -> bool:
+    """Whether a browser asks if another site's page may send a request: the CORS rule answers that."""
+    names = {name for name, _ in scope["headers"]}
+    return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
 async def _small_body(request: Request) -> bytes:

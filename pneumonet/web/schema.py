@@ -81,6 +81,7 @@ _HEALTH: Final = {
 }
 _MEANINGS: Final = {
     400: "The request is malformed, or holds no film.",
+    401: "The server wants a login.",
     413: "The film has too many bytes or pixels.",
     415: "The film is of no format that is read.",
     422: "The film cannot be read, or admission refuses it.",

@@ -18,6 +18,7 @@ from pneumonet import __version__
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
+from pneumonet.web.login import Login
 from pneumonet.web.middleware import RequestGate
 from pneumonet.web.rates import RateLimit
 from pneumonet.web.service import Service
@@ -42,8 +43,6 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         page, options = build_page(service), page_options()
     settings = service.settings
     app = FastAPI(title="PneumoNet", version=__version__, docs_url=None, redoc_url=None, lifespan=tidying(folder, page))
-    # No other site may ask. Without this, Gradio's own rule lets every site read its routes' answers.
-    app.add_middleware(CORSMiddleware, allow_origins=())
     # Starlette asks the routes in order, and the page at / takes all the rest.
     app.include_router(rest.routes(service))
     uploads.add_file_routes(app, settings.max_upload_bytes)
@@ -62,6 +61,13 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         mcp_server=False,
         app_kwargs={"openapi_url": None},
         **options,
+    )
+    if settings.users:
+        app.add_middleware(Login, settings.users)
+    # Only listed sites may ask, none by default; without this, Gradio's own rule lets every site read its answers.
+    # It stands outside the login, which a browser's question beforehand never carries.
+    app.add_middleware(
+        CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=("GET", "POST"), allow_headers=("*",)
     )
     app.add_middleware(RequestGate, settings.root_path, page, RateLimit(settings.requests_per_minute))
     return app

@@ -243,7 +243,7 @@ def test_api_lists_every_error_once(running: Running) -> None:
     with running.http() as http:
         body = http.get("/api").json()
     codes = [kind["code"] for kind in body["errors"]]
-    assert len(codes) == len(set(codes)) == 16
+    assert len(codes) == len(set(codes)) == 18
     assert {"not_admitted", "busy", "too_many_pixels", "internal_error"} < set(codes)
     assert body["limits"]["max_upload_bytes"] == LIMIT_BYTES
     assert set(body["gradio"]) == {"/predict", "/explain"}
@@ -274,7 +274,15 @@ def test_no_other_site_may_ask(running: Running, path: str, method: str) -> None
     assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_closed_stays_closed_to_who_looks_like_asking_first(running: Running, method: str) -> None:
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    with running.http() as http:
+        assert http.request(method, "/gradio_api/proxy=x", headers=headers).status_code == 404
+        assert http.put("/predict", headers=headers).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_fastapis_own_pages_are_off(running: Running, path: str) -> None:
     with running.http() as http:
         assert http.get(path).status_code == 404

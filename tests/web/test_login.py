@@ -1,0 +1,106 @@
+"""The optional login stands before every door, and listed sites alone may ask from a browser."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from pneumonet.errors import ConfigError
+from pneumonet.model import PneumoNet
+from pneumonet.settings import Settings
+from tests.web.conftest import Running, file_data, serving
+
+SITE = "https://hospital.example"
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    settings = Settings(users={"ada": "p:w,d", "bob": "other"}, allowed_origins=(SITE,))
+    with serving(settings, lambda: tiny_model, tmp_path_factory.mktemp("guarded")) as server:
+        yield server
+
+
+def _basic(credentials: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()}
+
+
+DOORS = [
+    ("GET", "/"), ("GET", "/config"), ("GET", "/api"), ("GET", "/openapi.json"), ("POST", "/predict"),
+    ("POST", "/gradio_api/upload"), ("POST", "/gradio_api/call/predict"), ("GET", "/gradio_api/call/predict/1"),
+    ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/queue/data"), ("POST", "/gradio_api/run/predict"),
+    ("GET", "/gradio_api/info"), ("GET", "/gradio_api/file=/etc/passwd"), ("GET", "/assets/index.js"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), DOORS)
+@pytest.mark.parametrize(
+    "headers",
+    [{}, _basic("ada:wrong"), _basic("ada:"), _basic("bob:p:w,d"), {"Authorization": "Basic ?"}, {"Authorization": "x"},
+     {"Authorization": _basic("ada:p:w,d")["Authorization"].replace("Basic", "Bearer")}],
+    ids=["none", "wrong", "empty", "another's", "no base64", "no scheme", "another scheme"],
+)  # fmt: skip
+def test_no_door_opens_without_a_login(guarded: Running, method: str, path: str, headers: dict[str, str]) -> None:
+    with guarded.http() as http:
+        answer = http.request(method, path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic")
+    assert answer.json()["code"] == "not_logged_in"
+
+
+def test_whoever_logs_in_is_answered_at_each_door(guarded: Running, good_film: bytes, tmp_path: Path) -> None:
+    for credentials in ("ada:p:w,d", "bob:other"):
+        with httpx.Client(base_url=guarded.url, headers=_basic(credentials), timeout=60) as http:
+            assert http.get("/").status_code == 200
+            assert http.post("/predict", files={"file": ("a.png", good_film)}).status_code == 200
+            path = http.post("/gradio_api/upload", files={"files": ("a.png", good_film)}).json()[0]
+            joined = http.post("/gradio_api/call/predict", json={"data": [file_data(path)]})
+            assert "event: complete" in http.get(f"/gradio_api/call/predict/{joined.json()['event_id']}").text
+    film = tmp_path / "film.png"
+    film.write_bytes(good_film)
+    client = Client(guarded.url, headers=_basic("ada:p:w,d"), verbose=False, analytics_enabled=False)
+    finding, _ = client.predict(handle_file(film), api_name="/predict")
+    client.close()
+    assert "prediction" in finding
+
+
+def test_health_needs_no_login(guarded: Running) -> None:
+    with guarded.http() as http:
+        assert http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/predict", "/gradio_api/info", "/config", "/gradio_api/upload"])
+def test_a_listed_site_may_ask_and_no_other(guarded: Running, path: str) -> None:
+    asks = {"Access-Control-Request-Method": "POST"}
+    # A browser sends no login with the question whether it may ask.
+    with guarded.http() as http:
+        listed = http.options(path, headers=asks | {"Origin": SITE})
+        other = http.options(path, headers=asks | {"Origin": "https://evil.example"})
+    assert listed.headers["access-control-allow-origin"] == SITE
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("value", ["ada", "ada:", ":secret", "ada:secret,ada:other"])
+def test_a_login_that_cannot_be_meant_is_refused_without_showing_it(value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Settings.from_environment({"PNEUMONET_AUTH": value})
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize("value", ["*", "example.org", "https://example.org/path", "https://*.example.org", "null"])
+def test_an_origin_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="PNEUMONET_ALLOWED_ORIGINS"):
+        Settings.from_environment({"PNEUMONET_ALLOWED_ORIGINS": value})
+
+
+def test_logins_and_origins_are_read_and_a_login_is_not_shown() -> None:
+    settings = Settings.from_environment(
+        {"PNEUMONET_AUTH": "ada:a:b, bob:c", "PNEUMONET_ALLOWED_ORIGINS": f"{SITE}, http://localhost:8000"}
+    )
+    assert settings.users == {"ada": "a:b", "bob": "c"}
+    assert settings.allowed_origins == (SITE, "http://localhost:8000")
+    assert "a:b" not in repr(settings)
+    assert replace(settings, users={}).users == {}
