@@ -1,0 +1,262 @@
+"""Send films from many clients at once to a real server, some of them broken, one cancelling and one reading slowly.
+
+    python scripts/load_test.py --seconds 60 --clients 16
+
+Every good film must get the answer that it gets alone, every broken one its own error, /health must answer in under a
+second throughout, and the server must hold no more memory afterwards than after its warm-up, but for a tenth. The
+exit code is 1 where any of this fails.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import httpx
+import numpy as np
+from PIL import Image
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pneumonet.evaluation.table import aligned
+from pneumonet.web.examples import load_examples
+
+_BROKEN_SHARE: Final = 0.05
+_HEALTH_SECONDS: Final = 1.0
+_MEMORY_GROWTH: Final = 1.10
+_MEBIBYTE: Final = 2**20
+
+
+@dataclass
+class Tally:
+    """What the clients saw; shared by their threads."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    health_seconds: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, code: str, seconds: float) -> None:
+        """Count an answer."""
+        with self.lock:
+            self.codes[code] += 1
+            self.seconds.append(seconds)
+
+    def fault(self, what: str) -> None:
+        """Note what must not be."""
+        with self.lock:
+            self.faults.append(what)
+
+
+def example_films() -> list[bytes]:
+    """Return the page's example films, each as it is and a little changed, so that no two answers are one."""
+    films = []
+    for example in load_examples():
+        data = example.read()
+        films.append(data)
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+        for shift in (4, 9):
+            moved = cv2.copyMakeBorder(pixels[shift:], 0, shift, 0, 0, cv2.BORDER_REPLICATE)
+            films.append(cv2.imencode(".png", moved)[1].tobytes())
+    return films
+
+
+@contextlib.contextmanager
+def server(model: str | None = None) -> Iterator[tuple[str, int]]:
+    """Start a server of its own; yields its address and process id."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "PNEUMONET_PORT": "0",
+            "PNEUMONET_REQUESTS_PER_MINUTE": "0",
+            "GRADIO_TEMP_DIR": folder,
+        }
+        environment |= {"PNEUMONET_MODEL": model} if model else {}
+        process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().rsplit(" ", 1)[-1].strip()
+            wait_until_healthy(address)
+            yield address, process.pid
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_until_healthy(address: str, seconds: float = 120) -> None:
+    """Wait until films are answered.
+
+    Raises:
+        TimeoutError: If they are not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{address}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise TimeoutError("the server is not healthy")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def what_is_said(answer: httpx.Response) -> dict[str, Any]:
+    """Return an answer less what differs from request to request."""
+    own = {"request_id", "duration_ms", "timings", "gradcam_image"}
+    return {"status": answer.status_code} | {key: value for key, value in answer.json().items() if key not in own}
+
+
+def ask(address: str, film: bytes) -> httpx.Response:
+    """Send a film to the plain door."""
+    return httpx.post(f"{address}/predict", files={"file": ("film", film)}, data={"disable_cam": "true"}, timeout=120)
+
+
+def load(
+    address: str, pid: int, films: Sequence[bytes], *, clients: int, seconds: float, seed: int = 7
+) -> dict[str, Any]:
+    """Put a load on a server and return what was seen of it.
+
+    Args:
+        address: Of the server.
+        pid: Of the server's process.
+        films: Films that can be read; each is also sent cut short.
+        clients: Threads that send one film after the other; two more, one that cancels and one that reads slowly.
+        seconds: How long.
+        seed: Of who sends what.
+    """
+    broken = [film[: len(film) // 2] for film in films]
+    alone = {film: what_is_said(ask(address, film)) for film in (*films, *broken)}
+    for film in films:  # the warm-up: every path of the server has been taken once
+        ask(address, film)
+    before, tally, deadline = resident_bytes(pid), Tally(), time.monotonic() + seconds
+
+    def send(number: int) -> None:
+        rng = random.Random(seed * 1000 + number)
+        while time.monotonic() < deadline:
+            film = rng.choice(broken if rng.random() < _BROKEN_SHARE else films)
+            started = time.perf_counter()
+            try:
+                answer = ask(address, film)
+            except httpx.HTTPError as error:
+                tally.fault(f"a client got no answer: {type(error).__name__}")
+                continue
+            tally.add(str(answer.json().get("code", "ok")), time.perf_counter() - started)
+            if what_is_said(answer) != alone[film]:
+                tally.fault(f"another answer than alone: {answer.status_code} {answer.json().get('code')}")
+
+    def look_at_health() -> None:
+        while time.monotonic() < deadline:
+            started = time.perf_counter()
+            status = httpx.get(f"{address}/health", timeout=30).status_code
+            tally.health_seconds.append(time.perf_counter() - started)
+            if status != 200:
+                tally.fault(f"/health answered {status}")
+            time.sleep(0.2)
+
+    tasks: list[Callable[[], None]] = [lambda number=number: send(number) for number in range(clients)]  # type: ignore[misc]
+    tasks += [
+        look_at_health,
+        lambda: _cancel(address, films[0], deadline),
+        lambda: _read_slowly(address, films[0], deadline),
+    ]
+    threads = [threading.Thread(target=task) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return _summary(tally, before, resident_bytes(pid), seconds)
+
+
+def _request(film: bytes) -> bytes:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + film + b"\r\n--b--\r\n"
+    head = ["POST /predict HTTP/1.1", "Host: x", "Content-Type: multipart/form-data; boundary=b"]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def _connected(address: str) -> socket.socket:
+    host, port = address.removeprefix("http://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def _cancel(address: str, film: bytes, deadline: float) -> None:
+    """Send a film and hang up before the answer, again and again."""
+    while time.monotonic() < deadline:
+        with _connected(address) as connection:
+            connection.sendall(_request(film))
+            time.sleep(0.05)
+        time.sleep(0.2)
+
+
+def _read_slowly(address: str, film: bytes, deadline: float) -> None:
+    """Send a film and read its answer a few bytes at a time."""
+    while time.monotonic() < deadline:
+        with _connected(address) as connection:
+            connection.sendall(_request(film))
+            while time.monotonic() < deadline and connection.recv(64):
+                time.sleep(0.1)
+
+
+def _summary(tally: Tally, before: int, after: int, seconds: float) -> dict[str, Any]:
+    if max(tally.health_seconds) > _HEALTH_SECONDS:
+        tally.fault(f"/health took {max(tally.health_seconds):.2f} s")
+    if after > before * _MEMORY_GROWTH:
+        tally.fault(f"the server held {before / _MEBIBYTE:.0f} MiB before and {after / _MEBIBYTE:.0f} MiB afterwards")
+    p50, p95 = np.percentile(tally.seconds, [50, 95])
+    return {
+        "answers": dict(tally.codes),
+        "films_per_second": sum(tally.codes.values()) / seconds,
+        "p50_seconds": float(p50),
+        "p95_seconds": float(p95),
+        "slowest_health_seconds": max(tally.health_seconds),
+        "memory_before_mib": before / _MEBIBYTE,
+        "memory_after_mib": after / _MEBIBYTE,
+        "faults": dict(Counter(tally.faults)),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--model", help="a snapshot folder; the committed one by default")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    arguments = parser.parse_args(argv)
+    with server(arguments.model) as (address, pid):
+        report = load(address, pid, example_films(), clients=arguments.clients, seconds=arguments.seconds)
+    print(
+        aligned([["what", "figure"], *([k, f"{v:.2f}" if isinstance(v, float) else str(v)] for k, v in report.items())])
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 1 if report["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
