@@ -32,7 +32,7 @@ def test_every_file_is_whole_and_nothing_else_lies_there() -> None:
     config = SnapshotConfig.read(DEFAULT_SNAPSHOT)
     verify_files(DEFAULT_SNAPSHOT, config)
     found = {str(path.relative_to(DEFAULT_SNAPSHOT)) for path in DEFAULT_SNAPSHOT.rglob("*") if path.is_file()}
-    assert found == {"README.md", "config.json", "metrics.json", *config.files}
+    assert found == {"README.md", "config.json", "metrics.json", "figures/reliability.png", *config.files}
 
 
 def test_examples_are_admitted_but_for_the_one_that_says_so(model: PneumoNet) -> None:

@@ -91,8 +91,14 @@ def read_dicom(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiogr
         body_part=text_of(dataset, "BodyPartExamined"),
         view_position=text_of(dataset, "ViewPosition"),
         patient_age_years=age_in_years(dataset),
-        warnings=warnings + told,
+        warnings=warnings + told + _burned_in(dataset),
     )
+
+
+def _burned_in(dataset: Any) -> tuple[str, ...]:
+    if (text_of(dataset, "BurnedInAnnotation") or "").strip().upper() != "YES":
+        return ()
+    return ("The file says that text is burned into the picture: it may name a patient, and it may sway the answer.",)
 
 
 def _without_bare_magic(data: bytes) -> bytes:

@@ -637,6 +637,12 @@ class TestTags:
         assert radiograph.view_position is None
         assert radiograph.patient_age_years is None
 
+    @pytest.mark.parametrize(("value", "warned"), [("YES", True), ("yes ", True), ("NO", False), ("", False)])
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR")
+    def test_text_burned_in_is_warned_of(self, value, warned):
+        warnings = read_radiograph(film(BurnedInAnnotation=value)).warnings
+        assert any("burned into the picture" in warning for warning in warnings) is warned
+
     @pytest.mark.parametrize(
         ("tags", "years"),
         [
