@@ -19,8 +19,7 @@ from typing import Final
 import torch
 
 Stage = list[list[str]]
-_FULL: Final = ["--sizes", "0:192", "--learning-rate", "5e-4", "--warmup-epochs", "0.2", "--ema-decay", "0.99",
-                "--seed", "3"]  # fmt: skip
+_FULL: Final = ["--sizes", "0:192", "--learning-rate", "7e-4", "--warmup-epochs", "0.3"]
 
 
 def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
@@ -28,53 +27,62 @@ def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
 
     Args:
         runs: Folder of the runs.
-        data: Folder of `chest_xray/`, `adult_cxr/` and `originals/`.
+        data: Folder of `chest_xray/`, `adult_cxr/`, `originals/` and `not_chest_xray/`.
         version: Version of the weights.
         cores: CPU cores to deal among a stage's runs.
     """
-    half = max(1, cores // 2)
     films = data / "chest_xray" / "train"
+    training = _training(runs, films, cores)
+    students = [command[command.index("--out") + 1] for command in training[-1]]
+    measuring = _measuring(runs, data, films)
+    card = ["scripts/write_card.py", "--data", str(films), "--calibration", str(runs / "calibration.json")]
+    for option, command in measuring.items():
+        card += [f"--{option}", command[-1]]
+    for command in (command for stage in training for command in stage):
+        folder, threads = (command[command.index(option) + 1] for option in ("--out", "--threads"))
+        card += ["--run", f"{folder}={threads}"]
+    calibrate = ["scripts/calibrate.py", *students, "--version", version, "--data", str(films)]
+    return [*training, [calibrate], *([command] for command in measuring.values()), [card]]
+
+
+def _training(runs: Path, films: Path, cores: int) -> list[Stage]:
+    """Return the runs: a teacher, then both students small, then both at the size that is served."""
+    half = max(1, cores // 2)
 
     def train(arch: str, name: str, threads: int, *options: str) -> list[str]:
-        places = ["--data", str(films), "--out", str(runs / name)]
-        return ["scripts/train.py", arch, *options, "--threads", str(threads), *places]
-
-    def evaluate(folder: Path, name: str, *options: str) -> list[str]:
-        return ["scripts/evaluate.py", str(folder), *options, "--json", str(runs / f"{name}.json")]
+        return ["scripts/train.py", arch, *options, "--threads", str(threads), "--data", str(films),
+                "--out", str(runs / name)]  # fmt: skip
 
     teacher = train("tf_efficientnet_lite0", "teacher_lite0", cores, "--init", "package", "--precision", "float32",
                     "--sizes", "0:192", "--epochs", "5", "--learning-rate", "5e-4", "--ema-decay", "0.99")  # fmt: skip
     taught = ["--teacher", teacher[-1]]
-    small = [
-        train("convnext_tiny", "convnext_tiny_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13"),
-        train(
-            "tf_efficientnetv2_s", "efficientnetv2_s_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13"
-        ),
-    ]
+    archs = {"convnext_tiny": ("convnext_tiny", "10", "4"), "efficientnetv2_s": ("tf_efficientnetv2_s", "9", "5")}
+    small = {
+        name: train(arch, f"{name}_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13")
+        for name, (arch, _, _) in archs.items()
+    }
     full = [
-        train("convnext_tiny", "convnext_tiny", half, "--init", small[0][-1], *taught, *_FULL, "--epochs", "2"),
-        train(
-            "tf_efficientnetv2_s", "efficientnetv2_s", half, "--init", small[1][-1], *taught, *_FULL, "--epochs", "3"
-        ),
+        train(arch, name, half, "--init", small[name][-1], *taught, *_FULL, "--epochs", epochs, "--seed", seed)
+        for name, (arch, epochs, seed) in archs.items()
     ]
-    students = [command[-1] for command in full]
-    card = ["scripts/write_card.py", "--data", str(films)]
-    for option, name in (("metrics", "held_back"), ("adult", "adult"), ("original-size-parity", "parity"),
-                         ("calibration", "calibration")):  # fmt: skip
-        card += [f"--{option}", str(runs / f"{name}.json")]
-    for command in (teacher, *small, *full):
-        threads = command[command.index("--threads") + 1]
-        card += ["--run", f"{command[-1]}={threads}"]
-    return [
-        [teacher],
-        small,
-        full,
-        [["scripts/calibrate.py", *students, "--version", version, "--data", str(films)]],
-        [evaluate(films, "held_back", "--held-back")],
-        [evaluate(data / "adult_cxr", "adult")],
-        [evaluate(data / "originals", "parity", "--parity-with", str(films))],
-        [card],
-    ]
+    return [[teacher], list(small.values()), full]
+
+
+def _measuring(runs: Path, data: Path, films: Path) -> dict[str, list[str]]:
+    """Return what measures the weights, by the card's option; each command ends in the file that it writes."""
+    measuring = {
+        "metrics": ["scripts/evaluate.py", str(films), "--held-back"],
+        "adult": ["scripts/evaluate.py", str(data / "adult_cxr")],
+        "original-size-parity": ["scripts/evaluate.py", str(data / "originals"), "--parity-with", str(films)],
+        "admission": ["scripts/measure_admission.py", "--data", str(films), "--adult", str(data / "adult_cxr"),
+                      "--strangers", str(data / "not_chest_xray" / "blood_smear")],
+        "saliency": ["scripts/measure_saliency.py", "--data", str(films)],
+    }  # fmt: skip
+    names = {"metrics": "held_back", "original-size-parity": "parity"}
+    return {
+        option: [*command, "--json", str(runs / f"{names.get(option, option)}.json")]
+        for option, command in measuring.items()
+    }
 
 
 def run(stage: Stage, side_by_side: bool) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pneumonet.training.augment import Mixup, augment
+from pneumonet.training.augment import Mixup, _random_rescaling, augment
 from tests.support.films import phantom
 
 
@@ -65,3 +65,21 @@ def test_views_carry_marks_tones_and_grain() -> None:
     assert middle.mean((1, 2)).std() > 0.03  # exposure
     assert 0.1 < (middle.std((1, 2)) > 0.005).float().mean() < 0.7  # noise on some
     assert views.flatten(1).std(1).max() > 0.1  # borders and letters
+
+
+def test_some_views_are_stretched_to_their_own_black_and_white_and_the_others_stay() -> None:
+    films = (torch.rand(120, 1, 64, 64, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4).clamp(0, 1)
+    views = _random_rescaling(films, torch.Generator().manual_seed(2))
+    stretched = (views != films).flatten(1).any(1)
+    assert 0.2 < stretched.float().mean() < 0.5
+    for film, view in zip(films[stretched], views[stretched], strict=True):
+        assert view.min() == 0
+        assert view.max() > 0.95
+        # Tones keep their order: it is a window, not another picture.
+        order = film.flatten().argsort()
+        assert (view.flatten()[order].diff() >= 0).all()
+
+
+def test_a_flat_view_is_stretched_to_numbers_all_the_same() -> None:
+    flat = torch.full((30, 1, 64, 64), 0.5)
+    assert torch.isfinite(_random_rescaling(flat, torch.Generator().manual_seed(1))).all()

@@ -40,14 +40,16 @@ def test_each_run_is_made_before_it_is_used_and_is_in_the_card() -> None:
 
 
 def test_the_card_is_given_the_figures_that_were_written() -> None:
-    written = {options[options.index("--json") + 1] for options in _of("evaluate")}
+    measured = [*_of("evaluate"), *_of("measure_admission"), *_of("measure_saliency")]
+    written = {options[options.index("--json") + 1] for options in measured}
     card = write_card._parser().parse_args(_of("write_card")[0])
-    assert {str(card.metrics), str(card.adult), str(card.original_size_parity)} == written
+    given = (card.metrics, card.adult, card.original_size_parity, card.admission, card.saliency)
+    assert {str(path) for path in given} == written
     # calibrate.py writes beside the runs.
     assert card.calibration == Path(_of("calibrate")[0][0]).parent / "calibration.json"
 
 
-@pytest.mark.parametrize("script", ["calibrate", "evaluate"])
+@pytest.mark.parametrize("script", ["calibrate", "evaluate", "measure_admission", "measure_saliency"])
 def test_the_other_scripts_know_their_options(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
