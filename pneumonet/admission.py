@@ -36,7 +36,9 @@ _ENLARGEMENTS: Final = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Ima
 _RADIOGRAPH_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "OT", "SC", ""})
 _UNLIKE: Final = Reason("unlike_chest_films", "It has not the shape of the chest films that the model was trained on.")
 _CHEST_WORDS: Final = ("CHEST", "THORAX", "LUNG", "TORAX")
-_LATERAL_VIEWS: Final = frozenset({"LL", "RL", "LATERAL", "LLD", "RLD", "LAT"})
+# DICOM defined terms of side, decubitus and oblique views, and what people write in their place.
+_NOT_FRONTAL: Final = frozenset({"LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"})
+_NOT_FRONTAL_WORDS: Final = ("LAT", "OBL", "DECUB", "LORDOTIC", "AXIAL")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class AdmissionCheck:
         vectors = {THUMBNAIL: thumbnail(film), **pooled}
         for name, limit in self.config.max_distance.items():
             distance = float(self.spaces[name].distance(vectors[name][None])[0])
-            if distance > limit:
+            if not distance <= limit:
                 message = (
                     f"It lies {distance / limit:.1f} times as far from the films the model was trained on "
                     "as nearly all chest films do."
@@ -140,8 +142,11 @@ def header_reasons(film: Radiograph) -> list[Reason]:
     body_part = (film.body_part or "").strip().upper()
     if body_part and not any(word in body_part for word in _CHEST_WORDS):
         reasons.append(Reason("wrong_body_part", "Its header names another part of the body than the chest."))
-    if (film.view_position or "").strip().upper() in _LATERAL_VIEWS:
-        reasons.append(Reason("lateral_view", "Its header says it is a side view; the model knows frontal films only."))
+    view = (film.view_position or "").strip().upper()
+    if view in _NOT_FRONTAL or any(word in view for word in _NOT_FRONTAL_WORDS):
+        reasons.append(
+            Reason("lateral_view", "Its header says it is a side or another view; the model knows frontal films only.")
+        )
     return reasons
 
 

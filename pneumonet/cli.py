@@ -111,7 +111,7 @@ def printable(text: str) -> str:
 
 
 def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    from pneumonet.web.service import new_request_id
+    from pneumonet.web.request_id import new_request_id
 
     started = time.perf_counter()
     try:

@@ -13,8 +13,11 @@
     │  ├─ UnreadableImageError              unreadable_image 422  damaged, cut short, or without pixels
     │  ├─ FrameNotFoundError                frame_not_found  422  a frame that the file does not have
     │  └─ AdmissionError                    not_admitted     422  readable, but no chest film that the model knows
+    ├─ NotLoggedInError                     not_logged_in    401  a login is wanted
+    ├─ OtherSiteError                       other_site       403  another site's page asks
     ├─ TooManyRequestsError                 too_many_requests 429  one caller asks too often
     ├─ BusyError                            busy             503  the queue is full
+    ├─ TookTooLongError                     took_too_long    503  not answered in time
     ├─ ModelUnavailableError(RuntimeError)  model_unavailable 503  starting, or no model
     │  ├─ DownloadError                     download_failed  503  the Hub, a repo or a revision is out of reach
     │  └─ SnapshotError                     damaged_snapshot 503  files that do not match their config
@@ -156,6 +159,14 @@ class NotLoggedInError(PneumoNetError):
     code = "not_logged_in"
     http_status = 401
     default_hint = "Send the user name and the password by HTTP Basic authentication."
+
+
+class OtherSiteError(PneumoNetError):
+    """Another site's page asks, and the server does not list that site."""
+
+    code = "other_site"
+    http_status = 403
+    default_hint = "Ask from a program, or have the site listed in PNEUMONET_ALLOWED_ORIGINS."
 
 
 class TooManyRequestsError(PneumoNetError):

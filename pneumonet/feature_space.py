@@ -30,6 +30,11 @@ class FeatureSpace:
     deviations: NDArray[np.float32]
     rest: float
 
+    def __post_init__(self) -> None:
+        width, count = len(self.mean), len(self.deviations)
+        if self.components.shape != (count, width) or not (self.rest > 0 and (self.deviations > 0).all()):
+            raise SnapshotError("A feature space's parts do not fit each other, or a deviation is not above 0.")
+
     @classmethod
     def fit(cls, features: NDArray[np.float32], n_components: int) -> "FeatureSpace":
         """Fit the space to training films, features (N, D) float32."""

@@ -39,8 +39,8 @@ class MissRate:
             missed, found = int(counts["false_negative"]), int(counts["true_positive"])
             if min(missed, found) < 0:
                 raise ValueError("it counts fewer than no films")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            _log.warning("Answers name no miss rate: %s cannot be used (%s).", METRICS_FILE, type(error).__name__)
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+            _log.warning("Answers name no miss rate: %s cannot be used: %r.", METRICS_FILE, error)
             return None
         return cls(missed, missed + found)
 

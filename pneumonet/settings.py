@@ -34,6 +34,7 @@ class Settings:
             bursts of a quarter of them; 0 for no limit. Default 1200. A browser sends three a film.
         allowed_origins: PNEUMONET_ALLOWED_ORIGINS: the other sites whose pages may ask, such as
             `https://example.org`, with commas between. Default none.
+        is_space: SPACE_ID is set, as Hugging Face sets it on a Space.
         users: PNEUMONET_AUTH: who may ask, as `user:password` with commas between. Default everybody.
     """
 
@@ -49,6 +50,7 @@ class Settings:
     request_seconds: int = 60
     requests_per_minute: int = 1200
     allowed_origins: tuple[str, ...] = ()
+    is_space: bool = False
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -72,6 +74,7 @@ class Settings:
             request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
             requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 1200, 0, 1_000_000),
             allowed_origins=_origins(values),
+            is_space=bool(values.get("SPACE_ID")),
             users=_users(values),
         )
 
@@ -103,7 +106,7 @@ def _root_path(values: Mapping[str, str]) -> str:
 def _origins(values: Mapping[str, str]) -> tuple[str, ...]:
     origins = tuple(_listed(values, "PNEUMONET_ALLOWED_ORIGINS"))
     for origin in origins:
-        # No star: every page that a user has open could then send films in that user's name.
+        # No star: every page that a user has open could then send films in that user's name and read the answers.
         if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin):
             raise ConfigError(
                 f"Expected PNEUMONET_ALLOWED_ORIGINS to name origins such as https://example.org, got {origin!r}."

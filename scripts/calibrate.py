@@ -60,6 +60,7 @@ def main() -> None:
         held_back_fold=fold,
         version=arguments.version,
     )
+    figures["model"] = {"revision": f"local-{config.fingerprint}", "version": config.version}
     (arguments.convnext.parent / "calibration.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
     print(f"snapshot {config.version}, fingerprint {config.fingerprint}, in {arguments.out}")

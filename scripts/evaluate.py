@@ -13,7 +13,6 @@ scored: each film is compared with its namesake in the other folder.
 import argparse
 import csv
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -26,6 +25,7 @@ from pneumonet.errors import PneumoNetError
 from pneumonet.evaluation import Answer, answer_films, build_report
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
 from pneumonet.evaluation.parity import compare_forms
+from pneumonet.evaluation.provenance import command_line, portable_path
 from pneumonet.evaluation.report import PNEUMONIA
 from pneumonet.evaluation.table import as_text
 from pneumonet.model import PneumoNet
@@ -104,8 +104,8 @@ def _provenance(model: PneumoNet, arguments: argparse.Namespace, given: Sequence
     split = f"held-back fold {model.snapshot.config.held_back_fold}, by patient" if arguments.held_back else "all films"
     return {
         "model": model.info.to_dict(),
-        "data": {"path": _portable(str(arguments.folder)), "split": split},
-        "command": shlex.join(["python", "scripts/evaluate.py", *map(_portable, given)]),
+        "data": {"path": portable_path(str(arguments.folder)), "split": split},
+        "command": command_line("evaluate", given),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
 
@@ -113,12 +113,6 @@ def _provenance(model: PneumoNet, arguments: argparse.Namespace, given: Sequence
 def _write(report: dict[str, Any], path: Path | None) -> None:
     if path:
         path.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _portable(argument: str) -> str:
-    """Return an argument with the machine's own folders taken out: an absolute path becomes its last part."""
-    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return f"{option}{equals}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 def _write_predictions(path: Path, answers: Sequence[Answer]) -> None:

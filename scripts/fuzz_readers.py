@@ -170,7 +170,7 @@ def _peak_bytes() -> int:
 
 def _work(
     seed: int,
-    numbers: range,
+    numbers: Sequence[int],
     current: "multiprocessing.sharedctypes.Synchronized[int]",
     answers: "multiprocessing.SimpleQueue[Outcome]",
 ) -> None:
@@ -187,10 +187,13 @@ def fuzz(seed: int, count: int, processes: int) -> Outcome:
         running = [_Worker(seed, numbers) for numbers in waiting]
         while running:
             for worker in list(running):
+                is_alive = worker.process.is_alive()
+                # Asked after the process was looked at: what a dead one has sent is all there.
                 for outcome in worker.answers_so_far():
                     whole.add(outcome)
+                    worker.told += sum(outcome.codes.values())
                     progress.update(sum(outcome.codes.values()))
-                if worker.process.is_alive():
+                if is_alive:
                     continue
                 running.remove(worker)
                 if rest := worker.rest_after_death():
@@ -203,8 +206,8 @@ def fuzz(seed: int, count: int, processes: int) -> Outcome:
 class _Worker:
     """A process that reads some inputs."""
 
-    def __init__(self, seed: int, numbers: range) -> None:
-        self.numbers = numbers
+    def __init__(self, seed: int, numbers: Sequence[int]) -> None:
+        self.numbers, self.told = numbers, 0
         self.current = multiprocessing.Value("q", -1)
         self.answers: multiprocessing.SimpleQueue[Outcome] = multiprocessing.SimpleQueue()
         self.process = multiprocessing.Process(target=_work, args=(seed, numbers, self.current, self.answers))
@@ -214,11 +217,11 @@ class _Worker:
         while not self.answers.empty():
             yield self.answers.get()
 
-    def rest_after_death(self) -> range:
-        """What was not read yet where the process died of an input; empty where it ended by itself."""
+    def rest_after_death(self) -> list[int]:
+        """What nobody was told of where the process died of an input, but for that; empty where it ended by itself."""
         if self.process.exitcode == 0:
-            return range(0)
-        return self.numbers[self.numbers.index(self.current.value) + 1 :]
+            return []
+        return [number for number in self.numbers[self.told :] if number != self.current.value]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -185,7 +185,14 @@ def load(
         lambda: _cancel(address, films[0], deadline),
         lambda: _read_slowly(address, films[0], deadline),
     ]
-    threads = [threading.Thread(target=task) for task in tasks]
+
+    def watched(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:
+            tally.fault(f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=watched, args=(task,)) for task in tasks]
     for thread in threads:
         thread.start()
     for thread in threads:

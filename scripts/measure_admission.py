@@ -19,6 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.evaluation.admitting import passing, refusals, strangers
+from pneumonet.evaluation.provenance import command_line
 from pneumonet.evaluation.table import aligned
 from pneumonet.model import PneumoNet
 from pneumonet.training.films import list_films, split_films
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return the report: `pass` by source of films, `strangers` by kind, `refused` of all strangers."""
     model = PneumoNet.from_pretrained(arguments.model)
     held_back = split_films(arguments.data, model.snapshot.config.held_back_fold)[1]
@@ -54,13 +55,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             seed=arguments.seed,
         ),
     )
-    n, admitted = (sum(kind[key] for kind in kinds.values()) for key in ("n", "admitted"))
+    # A header that names another part of the body is refused for certain, and says nothing of the picture.
+    told = [row for kind, row in kinds.items() if not kind.startswith("DICOM")]
+    n, admitted = (sum(row[key] for row in told) for key in ("n", "admitted"))
     return {
         "pass": {"held_back": passing(model, held_back), "adult": passing(model, list_films(arguments.adult))},
         "strangers": kinds,
         "refused": {"n": n, "refused": n - admitted, "share": round(1 - admitted / n, 6)},
         "model": model.info.to_dict(),
-        "command": "python scripts/measure_admission.py",
+        "command": command_line("measure_admission", given),
         "seed": arguments.seed,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
@@ -78,8 +81,9 @@ def as_text(report: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = _parser().parse_args(argv)
-    report = measure(arguments)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(given)
+    report = measure(arguments, given)
     print(as_text(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -20,12 +20,14 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.evaluation import faithfulness as faith
+from pneumonet.evaluation.provenance import command_line
 from pneumonet.evaluation.table import aligned
 from pneumonet.finding import ENSEMBLE, Finding
 from pneumonet.members import to_batch
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import read_radiograph
+from pneumonet.saliency import scaled
 from pneumonet.training.films import split_films
 
 Findings = list[tuple[Radiograph, Finding]]
@@ -35,14 +37,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a snapshot folder or org/name on the Hub; the committed one by default")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"))
-    parser.add_argument("--films", type=int, default=60, help="films for deletion, insertion and randomisation")
-    parser.add_argument("--marked-films", type=int, default=200, help="films for marks and stability")
+    parser.add_argument("--films", type=int, default=40, help="films for deletion, insertion and randomisation")
+    parser.add_argument("--marked-films", type=int, default=120, help="films for marks and stability")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
     return parser
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return every figure, by what it measures."""
     model = PneumoNet.from_pretrained(arguments.model)
     held_back = split_films(arguments.data, model.snapshot.config.held_back_fold)[1]
@@ -64,7 +66,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "stability": _stability(model, many),
         "marks": _marks(model, many),
         "model": model.info.to_dict(),
-        "command": "python scripts/measure_saliency.py",
+        "command": command_line("measure_saliency", given),
         "seed": arguments.seed,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
@@ -93,15 +95,27 @@ def _faithfulness(model: PneumoNet, explained: Findings, rng: np.random.Generato
 
 def _randomisation(model: PneumoNet, explained: Findings, seed: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
+    ensembles: list[dict[str, Any]] = [{} for _ in explained]
     for member in model.ensemble.members:
         others = {name: faith.randomised(member, head_only=name == "head", seed=seed) for name in ("head", "all")}
         values: dict[str, list[float]] = {name: [] for name in others}
-        for film, finding in explained:
+        for (film, finding), whole in zip(explained, ensembles, strict=True):
             batch = to_batch([film], model.snapshot.config.input)
             before = finding.saliency[member.config.name][finding.label]
             for name, other in others.items():
-                values[name].append(faith.similarity(before, faith.map_of(other, batch, finding.label)))
+                after = faith.map_of(other, batch, finding.label)
+                values[name].append(faith.similarity(before, after))
+                whole[name] = whole.get(name, 0) + member.config.weight * scaled(after)
         result[member.config.name] = {name: faith.summarised(v) for name, v in values.items()}
+    result[ENSEMBLE] = {
+        name: faith.summarised(
+            [
+                faith.similarity(finding.saliency[ENSEMBLE][finding.label], whole[name])
+                for (_, finding), whole in zip(explained, ensembles, strict=True)
+            ]
+        )
+        for name in ("head", "all")
+    }
     return result
 
 
@@ -125,20 +139,25 @@ def _stability(model: PneumoNet, explained: Findings) -> dict[str, Any]:
 
 
 def _marks(model: PneumoNet, explained: Findings) -> dict[str, Any]:
-    rows: dict[str, list[tuple[bool, float, bool]]] = {}
+    rows: dict[str, list[tuple[bool, float, bool, dict[str, bool]]]] = {}
     for film, finding in tqdm(explained, "marks", mininterval=5):
         marked = faith.marked(film)
         findings = faith.answered(model, [other for other, _ in marked.values()])
         for (name, (_, ink)), other in zip(marked.items(), findings, strict=True):
             before = faith.peak_on(finding.saliency[ENSEMBLE][finding.label], ink)
-            after = faith.peak_on(other.saliency[ENSEMBLE][other.label], ink)
+            after = {source: faith.peak_on(maps[other.label], ink) for source, maps in other.saliency.items()}
             change = max(abs(other.probabilities[c] - p) for c, p in finding.probabilities.items())
-            rows.setdefault(name, []).append((other.label == finding.label, change, after and not before))
+            rows.setdefault(name, []).append(
+                (other.label == finding.label, change, after[ENSEMBLE] and not before, after)
+            )
     summary = {
         name: {
-            "same_label": float(np.mean([same for same, _, _ in of_mark])),
-            "largest_change": float(np.mean([change for _, change, _ in of_mark])),
-            "peak_moved_to_mark": float(np.mean([moved for _, _, moved in of_mark])),
+            "same_label": float(np.mean([same for same, _, _, _ in of_mark])),
+            "largest_change": float(np.mean([change for _, change, _, _ in of_mark])),
+            "peak_moved_to_mark": float(np.mean([moved for _, _, moved, _ in of_mark])),
+            "peak_on_mark": {
+                source: float(np.mean([on[source] for _, _, _, on in of_mark])) for source in _sources(explained)
+            },
         }
         for name, of_mark in rows.items()
     }
@@ -164,8 +183,9 @@ def as_text(report: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = _parser().parse_args(argv)
-    report = measure(arguments)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(given)
+    report = measure(arguments, given)
     print(as_text(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -83,6 +83,11 @@ def test_a_chest_like_picture_earns_none() -> None:
         ({"modality": "DX", "body_part": "HAND"}, ["wrong_body_part"]),
         ({"modality": "CR", "body_part": "CHEST", "view_position": "LL"}, ["lateral_view"]),
         ({"modality": "CR", "body_part": "chest", "view_position": "LATERAL"}, ["lateral_view"]),
+        *(
+            ({"view_position": view}, ["lateral_view"])
+            for view in ("LEFT LATERAL", "Lateral Left", "LLO", "RAO", "OBLIQUE", "LLD", "DECUBITUS", "AP LORDOTIC")
+        ),
+        *(({"view_position": view}, []) for view in ("PA", "ap ", "AP SUPINE", "PORTABLE", "FRONTAL", "")),
         ({"modality": "DX", "body_part": "CHEST", "view_position": "AP"}, []),
         ({"modality": "CR", "body_part": "PORT CHEST"}, []),
         ({"modality": "", "body_part": ""}, []),

@@ -68,7 +68,9 @@ def _extras(model: PneumoNet, folder: Path) -> dict[str, Any]:
     sides = {"training": {"films": {"NORMAL": 9}, "patients": 5}, "held_back": {"films": {"NORMAL": 4}, "patients": 3}}
     parity = {"n": 12, "same_answer": 11, "mean_difference": 0.0123, "max_difference": 0.25}
     calibration = {
-        "ece_before": 0.111, "ece_cross_fitted": 0.055, "coverage_cross_fitted": 0.888,
+        "ece_before": 0.111, "ece_cross_fitted": 0.055, "brier_cross_fitted": 0.345,
+        "intervals": {"ece_cross_fitted": [0.031, 0.077]}, "model": model.info.to_dict(),
+        "coverage_cross_fitted": 0.888,
         "coverage_cross_fitted_of": {"BACTERIAL_PNEUMONIA": 0.871, "NORMAL": 0.912, "VIRAL_PNEUMONIA": 0.883},
     }  # fmt: skip
     return {
@@ -108,7 +110,14 @@ def _saliency(model: PneumoNet) -> dict[str, Any]:
         "stability": {"JPEG 75": {"same_label": 0.98, "rank_correlation": dict.fromkeys(sources, summary)}},
         "marks": {
             "same_label": 0.9954,
-            "by_mark": {"'R', upper left": {"same_label": 0.99, "largest_change": 0.0123, "peak_moved_to_mark": 0.01}},
+            "by_mark": {
+                "'R', upper left": {
+                    "same_label": 0.99,
+                    "largest_change": 0.0123,
+                    "peak_moved_to_mark": 0.01,
+                    "peak_on_mark": dict.fromkeys(sources, 0.02),
+                }
+            },
         },
         "model": model.info.to_dict(),
         "command": "python scripts/measure_saliency.py",
@@ -185,7 +194,9 @@ class TestGeneratedCard:
             "96 from epoch 1, 128 from epoch 2", "0.03 kWh", "Patients in both: 0",
             "Of 12 of them", "11 get the same class", "0.055", "624 films, sealed", "0.812", "refuses 1 (1.1 %)",
             "`blank` 1", "CC BY 4.0", "10.17632/rscbjbr9sj.2", "Saporta", "Do not use it on adults", "random weights",
-            "it refuses 48 (96.0 %)", "Of 400 films of adults it lets 391 pass", "0.432 [0.100, 0.900]",
+            "it refuses 48 (96.0 %)", "Of 400 films of adults it lets 391 pass", "0.432 [0.100, 0.900], n 5",
+            "0.055 [0.031, 0.077]",
+            "passes most often, film inverted, 2 of 50 pass",
             "same for 99.54 % of films", "told No Immediate Risk Detected", "cross-fitted", "0.871",
         ],
     )  # fmt: skip

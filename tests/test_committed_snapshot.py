@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pneumonet.errors import AdmissionError
 from pneumonet.model import PneumoNet
@@ -100,6 +100,10 @@ def _strangers() -> dict[str, Image.Image]:
         "hand": hand,
         "sideways chest": Image.open(SYNTHETIC[0]).convert("L").rotate(90),
         "upside-down chest": Image.open(SYNTHETIC[0]).convert("L").rotate(180),
+        "mirrored chest": ImageOps.flip(Image.open(SYNTHETIC[1]).convert("L")),
+        "corner of a chest": Image.open(SYNTHETIC[1]).convert("L").crop((0, 0, 170, 170)),
+        "two chests": Image.fromarray(np.hstack([np.asarray(Image.open(SYNTHETIC[2]).convert("L"))] * 2)),
+        "chest of 32 pixels": Image.open(SYNTHETIC[2]).convert("L").resize((32, 32)).resize((512, 512)),
     }
 
 
@@ -108,6 +112,13 @@ def test_pictures_that_are_no_upright_chest_film_are_refused(model: PneumoNet, n
     with pytest.raises(AdmissionError) as refused:
         model.predict(_as_film(_strangers()[name]))
     assert refused.value.reasons
+
+
+@pytest.mark.parametrize("example", SYNTHETIC, ids=lambda path: path.stem)
+def test_a_negative_is_recognised_and_never_answered(model: PneumoNet, example: Path) -> None:
+    with pytest.raises(AdmissionError) as refused:
+        model.predict(_as_film(ImageOps.invert(Image.open(example).convert("L"))))
+    assert [reason.code for reason in refused.value.reasons] == ["inverted"]
 
 
 @pytest.mark.data

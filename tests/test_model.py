@@ -110,7 +110,7 @@ def _logits(*probabilities: float) -> list[float]:
 
 
 def test_backbones_that_name_two_classes_leave_the_risk_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The ensemble is sure of bacterial all the same: .4 * .02 + .6 * .98 = .596, so confidence is not what decides.
+    # The ensemble is sure of bacterial all the same: .4 * .48 + .6 * .97 = .774, so confidence is not what decides.
     finding = _answer_of(
         tmp_path, (_logits(0.48, 0.03, 0.49), _logits(0.97, 0.01, 0.02)), monkeypatch, max_total_variation=0.9
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -115,7 +116,7 @@ def _centre(side: int) -> Map:
 def frame_energy(saliency_map: Map, side: int) -> float:
     """Return the share of a map that lies in the outer frame, a tenth of each side; nan for an empty map.
 
-    The frame is 36 % of the picture and holds arms, neck, abdomen, air and markers, hardly any lung.
+    The frame is 36 % of the picture; on most films it holds arms, neck, abdomen, air and markers, and the lungs' edges.
     """
     laid = lay_on_film(saliency_map, side, side)
     edge = round(_FRAME * side)
@@ -135,11 +136,11 @@ def randomised(member: Member, *, head_only: bool, seed: int) -> Member:
 
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: a map that stays as it was explains no weights.
     """
-    model = deepcopy(member.model)
     torch.manual_seed(seed)
-    for module in [model.get_classifier()] if head_only else model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    if not head_only:
+        return Member(member.config, timm.create_model(member.config.architecture, num_classes=len(CLASS_NAMES)))
+    model = deepcopy(member.model)
+    model.get_classifier().reset_parameters()
     return Member(member.config, model)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.calibration import equal_mass_bins
+from pneumonet.calibration import ECE_BINS, equal_mass_bins
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED, Booleans, Floats
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL
 
@@ -22,10 +22,7 @@ def reliability(probabilities: Floats, labels: NDArray[np.integer]) -> list[dict
         probabilities: (N, 3), rows sum to 1.
         labels: (N,) indices into `CLASS_NAMES`, or `CAUSE_NOT_STATED`.
     """
-    if (labels == CAUSE_NOT_STATED).any():
-        values, right = 1 - probabilities[:, _NORMAL_INDEX], labels != _NORMAL_INDEX
-    else:
-        values, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    values, right = _outcomes(probabilities, labels)
     bins = equal_mass_bins(values)
     return [
         {
@@ -37,6 +34,34 @@ def reliability(probabilities: Floats, labels: NDArray[np.integer]) -> list[dict
         }
         for b in np.unique(bins)
     ]
+
+
+def error_if_calibrated(
+    probabilities: Floats, labels: NDArray[np.integer], draws: int = 500, seed: int = 2026
+) -> float:
+    """Return the calibration error that chance alone would give answers of these confidences, were they calibrated.
+
+    An expected calibration error is a sum of absolute gaps, so it is above 0 for the best calibrated model, the more so
+    the fewer the films: the measured one is to be read beside this.
+
+    Args:
+        probabilities: (N, 3), rows sum to 1.
+        labels: (N,); only whether a film states no cause counts, as in `reliability`.
+        draws: How often the films' outcomes are drawn by their confidences.
+        seed: Seed of the draws.
+    """
+    values, _ = _outcomes(probabilities, labels)
+    in_bin = np.eye(ECE_BINS)[equal_mass_bins(values)]
+    outcomes = np.random.default_rng(seed).random((draws, len(values))) < values
+    gaps = np.abs((outcomes - values) @ in_bin)
+    return float(gaps.sum(axis=1).mean() / len(values))
+
+
+def _outcomes(probabilities: Floats, labels: NDArray[np.integer]) -> tuple[Floats, Booleans]:
+    """Return the value that each film's answer is held to, and whether it came true."""
+    if (labels == CAUSE_NOT_STATED).any():
+        return 1 - probabilities[:, _NORMAL_INDEX], labels != _NORMAL_INDEX
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
 def selective_risk(probabilities: Floats, labels: NDArray[np.integer]) -> list[dict[str, float]]:

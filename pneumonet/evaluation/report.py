@@ -19,7 +19,7 @@ from pneumonet.evaluation.metrics import (
     confusion_matrix,
     score,
 )
-from pneumonet.evaluation.reliability import reliability, selective_risk
+from pneumonet.evaluation.reliability import error_if_calibrated, reliability, selective_risk
 from pneumonet.evaluation.subgroups import subgroups
 from pneumonet.snapshot import SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL, Risk
@@ -49,9 +49,10 @@ def build_report(
     Returns:
         Plain values, floats rounded to six digits, None for a figure that the films cannot give. `figures` in
         `pneumonet.evaluation.metrics` defines each; beside them `subgroups`, `failures` and `reliability`, each of the
-        module of its name, `prediction_set` (`coverage_of` a class: of its films alone), `indeterminate` (share of
-        films whose risk is "Indeterminate"), `decided_accuracy` (accuracy on the others) and `told_no_risk` (share of
-        films that are told "No Immediate Risk Detected", of `pneumonia` and of `normal`).
+        module of its name (`ece_if_calibrated` of the last), `prediction_set` (`coverage_of` a class: of its films
+        alone), `indeterminate` (share of films whose risk is "Indeterminate"), `decided_accuracy` (accuracy on the
+        others) and `told_no_risk` (share of films that are told "No Immediate Risk Detected", of `pneumonia` and of
+        `normal`).
     """
     labels = np.array([answer.label_index for answer in answers])
     patients = [answer.patient for answer in answers]
@@ -75,6 +76,7 @@ def build_report(
         "class_names": list(CLASS_NAMES),
         "confusion": confusion_matrix(probabilities, labels) if has_causes else None,
         "reliability": reliability(probabilities, labels),
+        "ece_if_calibrated": error_if_calibrated(probabilities, labels),
         "selective_risk": selective_risk(probabilities, labels),
         "members": {name: score(of_member, labels) for name, of_member in members.items()},
         "best_weight": _best_weight(members, labels, config) if has_causes else None,

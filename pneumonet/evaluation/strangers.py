@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 _SIDE: Final = 320
 
-# Packages and the folder of each that holds photographs; those that are not installed are left out and counted as such.
+# Packages and the folder of each that holds photographs; those that are not installed are left out.
 _PHOTOGRAPHS: Final = {
     "skimage.data": ("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png",
                      "coffee.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",

@@ -26,6 +26,7 @@ _MAIN_ROWS: Final = {
     "binary.auroc": "AUROC, normal or pneumonia",
     "ece": "Expected calibration error",
     "brier": "Brier score",
+    "told_no_risk.pneumonia": "Films of pneumonia told No Immediate Risk Detected",
 }
 _ADULT_ROWS: Final = {
     **{
@@ -35,7 +36,7 @@ _ADULT_ROWS: Final = {
     "binary.ece": "Expected calibration error, normal or pneumonia",
     "binary.brier": "Brier score, normal or pneumonia",
     "indeterminate": "Share Indeterminate",
-    "told_no_risk.pneumonia": "Films of pneumonia told No Immediate Risk Detected",
+    "told_no_risk.pneumonia": _MAIN_ROWS["told_no_risk.pneumonia"],
     "refused.share": "Share refused by admission",
 }
 
@@ -210,7 +211,7 @@ def _adult(metrics: Metrics) -> str:
         missed=counts["false_negative"],
         alarms=counts["false_positive"],
         table=markdown_table(rows),
-        reliability=reliability_table(report),
+        reliability=reliability_table(report, "probability of pneumonia", "share labelled pneumonia"),
     )
 
 
@@ -287,7 +288,12 @@ def _files(config: SnapshotConfig) -> str:
         numbers = [f"{m.weight:g}", f"{m.temperature:g}", f"`{m.target_layer}`", f"{size:.1f}"]
         rows.append([m.display_name, f"`{m.architecture}`", *numbers])
     links = ", ".join(f"[{m.name}]({m.name}/{MEMBER_WEIGHTS_FILE})" for m in config.members)
-    return prose.FILES.format(table=markdown_table(rows), links=links, features=config.admission.features_file)
+    return prose.FILES.format(
+        table=markdown_table(rows),
+        links=links,
+        features=config.admission.features_file,
+        presentation=config.admission.presentation_file,
+    )
 
 
 def _citation(metrics: Metrics, config: SnapshotConfig) -> str:

@@ -19,12 +19,16 @@ def strangers(metrics: Metrics) -> str:
         reasons = ", ".join(f"`{code}` {n}" for code, n in row["reasons"].items())
         rows.append([kind, str(row["n"]), str(row["admitted"]), reasons])
     refused, adult = report["refused"], report["pass"]["adult"]
+    worst = max(report["strangers"], key=lambda kind: report["strangers"][kind]["share"])
     return prose.STRANGERS.format(
         n=refused["n"],
         refused=refused["refused"],
         share=percent(refused["share"]),
         adult=adult["admitted"],
         adults=adult["n"],
+        worst=worst,
+        worst_n=report["strangers"][worst]["n"],
+        worst_admitted=report["strangers"][worst]["admitted"],
         command=report["command"],
         table=markdown_table(rows),
     )
@@ -46,6 +50,7 @@ def saliency(metrics: Metrics) -> str:
         ),
         stability=markdown_table(_stability(report)),
         same_label=percent(report["marks"]["same_label"], digits=2),
+        worst_label=percent(min(row["same_label"] for row in report["marks"]["by_mark"].values())),
         marks=markdown_table(_marks(report)),
     )
 
@@ -73,11 +78,13 @@ def _stability(report: Metrics) -> list[list[str]]:
 
 
 def _marks(report: Metrics) -> list[list[str]]:
+    sources = list(report["frame"])
     rows = [["mark", "same answer", "largest change of a probability, mean", "drawn"]]
-    rows += [
-        [name, percent(row["same_label"]), f"{row['largest_change']:.3f}", percent(row["peak_moved_to_mark"])]
-        for name, row in report["marks"]["by_mark"].items()
-    ]
+    rows[0] += [f"on it, {_source(source)}" for source in sources]
+    for name, row in report["marks"]["by_mark"].items():
+        on_it = [percent(row["peak_on_mark"][source]) for source in sources]
+        change = f"{row['largest_change']:.3f}"
+        rows.append([name, percent(row["same_label"]), change, percent(row["peak_moved_to_mark"]), *on_it])
     return rows
 
 
@@ -86,4 +93,6 @@ def _source(name: str) -> str:
 
 
 def _mean(summary: Metrics) -> str:
-    return "-" if summary["mean"] is None else f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}]"
+    if summary["mean"] is None:
+        return "-"
+    return f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}], n {summary['n']}"

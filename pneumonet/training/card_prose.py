@@ -140,10 +140,13 @@ CALIBRATION: Final = """\
 Each backbone's logits are divided by a temperature fitted on the held-back fold (Guo et al., ICML 2017):
 {temperatures}. Expected calibration error, top label, 15 bins of equal mass (Nguyen and O'Connor, EMNLP 2015): {ece}.
 The Brier score above is the squared error summed over classes, in [0, 2]. For pneumonia of either cause against normal
-the calibration error is {binary_ece} and the Brier score, in [0, 1], {binary_brier}."""
+the calibration error is {binary_ece} and the Brier score, in [0, 1], {binary_brier}.
+
+A calibration error is a sum of absolute gaps, so chance alone keeps it above 0: answers of these very confidences, were
+they perfectly calibrated, would have {floor} in the mean. Its interval leans upwards for the same reason."""
 
 RELIABILITY: Final = """\
-![Reliability diagrams of the held-back children and of the adults]({figure})"""
+![Reliability diagram of each source of films]({figure})"""
 
 PREDICTION_SETS: Final = """\
 ## Prediction sets
@@ -182,8 +185,11 @@ The thresholds were set on this fold, to let nearly all of it pass."""
 
 STRANGERS: Final = """\
 Of {n} pictures that are no chest film, or one that nobody should be answered about (turned, negative, cut, doubled,
-blurred, blown up), it refuses {refused} ({share}). They had no part in setting thresholds. Of {adults} films of adults
-it lets {adult} pass. By `{command}`:
+blurred, blown up; films with a contradicting header are not among them), it refuses {refused} ({share}); of the kind
+that passes most often, {worst}, {worst_admitted} of {worst_n} pass. Drawings and photographs had no part in setting
+anything. The films that are spoilt here are held-back ones, whose unspoilt forms set the thresholds, and are spoilt in
+ways that the classifier of presentations was shown on films trained on. Of {adults} films of adults it lets {adult}
+pass. By `{command}`:
 
 {table}"""
 
@@ -254,7 +260,8 @@ film's border, on a letter or a marker is a reason to distrust the answer; a map
 it."""
 
 SALIENCY: Final = """\
-Measured on {films} held-back films by `{command}`, the map of the answer at the input's size.
+Measured on {films} held-back films by `{command}`, the map of the answer at the input's size. In brackets here: the
+range of 95 % of the films, no interval of the mean; where a map is even or empty the film is left out, and n tells.
 
 Deletion and insertion (Petsiuk et al., RISE, BMVC 2018): the area under the answer's probability while the film is
 taken away, or put in, a tenth at a time in the map's order. A map that points rightly is low in deletion and high in
@@ -275,7 +282,8 @@ disturbances do.
 {stability}
 
 A word or a white border burned in at each corner and side. The answer stays the same for {same_label} of films and
-marks; "drawn" is how often the ensemble's strongest cell moves onto the mark.
+marks, and for {worst_label} of films under the worst mark. "On it" is how often a map's strongest cell covers some of
+the mark, "drawn" how often the ensemble's does that did not before.
 
 {marks}"""
 
@@ -296,10 +304,11 @@ picture is mirrored: the heart has a side. Every choice was made on films of the
 
 # How weights came about where that differs from what the pipeline would do now, by version.
 HISTORIES: Final = {
-    "0.1.0": """\
-These weights followed their teacher's pooled features in place of its maps, and saw no borders, letters or JPEG
-artefacts and less of the rest. Their schedules were begun for 12 (ConvNeXt-Tiny) and 13 epochs and cut to 10 and 9
-after the fourth.""",
+    "0.2.0": """\
+These weights were not made in one go of `make weights`. They go on from the runs of weights 0.1.0 (`_first`, which
+followed their teacher's pooled features in place of its maps and saw a narrower augmentation) by way of two short runs:
+`_second` at 128 px followed the mean answer of three teachers to six fixed views a film and was stopped early, `_third`
+was the first at 192 px. Two of ConvNeXt-Tiny's last ten epochs saw no film stretched to its own black and white.""",
 }
 
 COST: Final = """\
@@ -313,7 +322,8 @@ FILES: Final = """\
 {table}
 
 Weights: {links}. [{features}]({features}) holds, for admission, the mean and principal directions of the training
-films' features and of their thumbnails; no single film is in it. Only safetensors, never pickle. Each member's
+films' features and of their thumbnails, and [{presentation}]({presentation}) the linear classifier that tells how a
+chest is presented; no single film is in either. Only safetensors, never pickle. Each member's
 folder is timm's Hub form and loads by itself.
 
 Architectures: ConvNeXt (Liu et al., CVPR 2022) and EfficientNetV2 (Tan and Le, ICML 2021), as timm builds them."""

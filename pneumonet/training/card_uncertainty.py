@@ -20,20 +20,22 @@ def calibration(metrics: Metrics, config: SnapshotConfig) -> str:
             ece=figure(metrics, "ece"),
             binary_ece=figure(metrics, "binary.ece"),
             binary_brier=figure(metrics, "binary.brier"),
+            floor=f"{metrics['ece_if_calibrated']:.3f}",
         )
     ]
     if fitted := metrics.get("calibration"):
         parts.append(
             "With temperatures fitted, five times over, on the held-back patients that a film does not belong to, the "
-            f"calibration error is {fitted['ece_cross_fitted']:.3f}: the figure to believe for a film from the same "
-            f"hospital. Without any temperature it is {fitted['ece_before']:.3f}."
+            f"calibration error is {figure(fitted, 'ece_cross_fitted')} and the Brier score "
+            f"{figure(fitted, 'brier_cross_fitted')}: the figures to believe for a film from the same hospital. "
+            f"Without any temperature the error is {fitted['ece_before']:.3f}."
         )
     return "\n\n".join([*parts, prose.RELIABILITY.format(figure=RELIABILITY_FIGURE), reliability_table(metrics)])
 
 
-def reliability_table(report: Metrics) -> str:
+def reliability_table(report: Metrics, of: str = "confidence", came_true: str = "share right") -> str:
     """Return the bins of a report's reliability diagram as a table."""
-    rows = [["confidence", "films", "mean confidence", "share right"]]
+    rows = [[of, "films", f"mean {of}", came_true]]
     rows += [
         [f"{b['from']:.3f} to {b['to']:.3f}", str(b["n"]), f"{b['confidence']:.3f}", f"{b['accuracy']:.3f}"]
         for b in report["reliability"]

@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
-from pneumonet.web.service import new_request_id
+from pneumonet.web.request_id import new_request_id
 
 logger = logging.getLogger("pneumonet.doors")
 

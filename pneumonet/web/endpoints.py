@@ -13,7 +13,8 @@ from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.rendering import data_uri, overlay, png
 from pneumonet.web.answers import log_refusal, milliseconds_since, refusals_logged, unforeseen
-from pneumonet.web.service import Service, new_request_id
+from pneumonet.web.request_id import new_request_id
+from pneumonet.web.service import Service
 from pneumonet.web.uploads import outputs, take_file
 
 _HOW_TO_SEND: Final = (

@@ -8,17 +8,19 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumonet.errors import BadRequestError, FileTooLargeError, ModelUnavailableError, PneumoNetError
+from pneumonet.errors import BadRequestError, FileTooLargeError, ModelUnavailableError, NotLoggedInError, PneumoNetError
+from pneumonet.settings import Settings
 from pneumonet.web.answers import as_error, error_response, log_refusal, text_response, unforeseen
 from pneumonet.web.bodies import read_body
+from pneumonet.web.login import CHALLENGE, Login, check_site
 from pneumonet.web.rates import RateLimit
+from pneumonet.web.request_id import new_request_id
 from pneumonet.web.rest import METHODS
-from pneumonet.web.service import new_request_id
 from pneumonet.web.uploads import UPLOAD_ROUTE
 
 _GRADIO: Final = "/gradio_api/"
@@ -33,7 +35,8 @@ _CLOSED_NAMES: Final = (
 )
 _CLOSED: Final = tuple(_GRADIO + name for name in _CLOSED_NAMES.split(" "))
 # A Space shows its page inside the Hub's; nobody else may lay a page of theirs around ours.
-_EMBEDDING: Final = "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+_SELF: Final = "frame-ancestors 'self'"
+_SPACE: Final = f"{_SELF} https://huggingface.co"
 _STOPPING: Final = ModelUnavailableError("The server is stopping.", hint="Try again in a minute.")
 _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 
@@ -41,8 +44,10 @@ _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 class RequestGate:
     """Give each request an id, bound its body, close what is not offered, and answer failures in words."""
 
-    def __init__(self, app: ASGIApp, root_path: str, page: Any, rates: RateLimit) -> None:
-        self.app, self.root_path, self.rates = app, root_path, rates
+    def __init__(self, app: ASGIApp, settings: Settings, page: Any) -> None:
+        self.app, self.settings, self.root_path = app, settings, settings.root_path
+        self.rates, self.login = RateLimit(settings.requests_per_minute), Login(settings.users)
+        self.embedding = _SPACE if settings.is_space else _SELF
         self.events = frozenset(page.fns)
         self.names = frozenset(str(fn.api_name) for fn in page.fns.values())
         # Of each public endpoint, its arguments and whether each may be left out.
@@ -74,15 +79,16 @@ class RequestGate:
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                headers["Content-Security-Policy"] = _EMBEDDING
+                headers["Content-Security-Policy"] = self.embedding
+                if message["status"] == NotLoggedInError.http_status:
+                    headers.update(CHALLENGE)
                 if message["status"] in _CODES:
                     log_refusal(request_id, door, _CODES[message["status"]], started)
             await send(message)
 
         try:
-            if scope["method"] == "POST":
-                self.rates.take((scope["client"] or ("",))[0])
-            answer = None if _asks_first(scope) else self._refusal(path, scope["method"], request_id)
+            self._check_caller(scope, path)
+            answer = self._refusal(path, scope["method"], request_id)
             if answer is None and path not in _FILM_ROUTES and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
                 body = await _small_body(Request(scope, receive))
                 answer, receive = self._mistake(path, body, request_id), _replaying(body, receive)
@@ -110,6 +116,18 @@ class RequestGate:
             unknown = unforeseen(error, request_id)
             if not begun:
                 await error_response(unknown, request_id)(scope, receive, send_with_id)
+
+    def _check_caller(self, scope: Scope, path: str) -> None:
+        headers, client = Headers(scope=scope), (scope["client"] or ("",))[0]
+        if scope["method"] == "POST":
+            self.rates.take(client)
+        try:
+            self.login.check(path, headers)
+        except NotLoggedInError:
+            # A guess costs as much as a film: passwords are not to be tried at full speed.
+            self.rates.take(client)
+            raise
+        check_site(scope["method"], headers, self.settings.allowed_origins)
 
     def _refusal(self, path: str, method: str, request_id: str) -> JSONResponse | None:
         if method not in METHODS.get(path, (method,)):
@@ -145,12 +163,6 @@ class RequestGate:
             if needed - fields.keys() or fields.keys() - {*arguments, "oauth_token"}:
                 raise BadRequestError(f"Expected of the arguments {', '.join(arguments)} at least {', '.join(needed)}.")
         return None
-
-
-def _asks_first(scope: Scope) -> bool:
-    """Whether a browser asks if another site's page may send a request: the CORS rule answers that."""
-    names = {name for name, _ in scope["headers"]}
-    return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
 async def _small_body(request: Request) -> bytes:

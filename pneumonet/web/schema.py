@@ -82,6 +82,7 @@ _HEALTH: Final = {
 _MEANINGS: Final = {
     400: "The request is malformed, or holds no film.",
     401: "The server wants a login.",
+    403: "Another site's page asks.",
     413: "The film has too many bytes or pixels.",
     415: "The film is of no format that is read.",
     422: "The film cannot be read, or admission refuses it.",
@@ -131,5 +132,5 @@ HEALTH: Final[dict[str, Any]] = {
 }
 API: Final[dict[str, Any]] = {
     "summary": "Say what the service offers: routes, limits and errors.",
-    "responses": {200: _json({"type": "object"}, "What the service offers.")},
+    "responses": {200: _json({"type": "object"}, "What the service offers."), 401: ERRORS[401]},
 }

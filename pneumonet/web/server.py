@@ -18,9 +18,7 @@ from pneumonet import __version__
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
-from pneumonet.web.login import Login
 from pneumonet.web.middleware import RequestGate
-from pneumonet.web.rates import RateLimit
 from pneumonet.web.service import Service
 from pneumonet.web.tidying import private_folder, tidying
 
@@ -62,14 +60,16 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         app_kwargs={"openapi_url": None},
         **options,
     )
-    if settings.users:
-        app.add_middleware(Login, settings.users)
-    # Only listed sites may ask, none by default; without this, Gradio's own rule lets every site read its answers.
-    # It stands outside the login, which a browser's question beforehand never carries.
+    app.add_middleware(RequestGate, settings, page)
+    # Only listed sites may read answers, none by default; without this, Gradio's own rule lets every site read its.
+    # Outside the gate: a browser's question beforehand carries no login, and refusals are to be read too.
     app.add_middleware(
-        CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=("GET", "POST"), allow_headers=("*",)
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=("X-Request-ID", "Retry-After"),
     )
-    app.add_middleware(RequestGate, settings.root_path, page, RateLimit(settings.requests_per_minute))
     return app
 
 

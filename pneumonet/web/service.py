@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -14,17 +13,13 @@ from pneumonet.errors import BusyError, InternalError, ModelUnavailableError, Pn
 from pneumonet.finding import Finding
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
+from pneumonet.web.answers import unforeseen
 
 logger = logging.getLogger("pneumonet.service")
 
 Status = Literal["starting", "healthy", "unhealthy"]
 # One film at a time: a pass already uses every core, and two at once only make both slower.
 _AT_ONCE: Final = 1
-
-
-def new_request_id() -> str:
-    """Return an id that stands in an answer and in the log, and says nothing else."""
-    return uuid.uuid4().hex[:16]
 
 
 class Service:
@@ -110,17 +105,18 @@ class Service:
             PneumoNetError: Whatever went wrong; an unforeseen failure is an `InternalError`, its traceback in the log.
         """
         started = time.perf_counter()
-        code = "ok"
+        code = "cancelled"
         try:
             model = self.model
-            return await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
+            finding = await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
+            code = "ok"
+            return finding
         except PneumoNetError as error:
             code = error.code
             raise
         except Exception as error:
             code = InternalError.code
-            logger.exception("request=%s failed", request_id)
-            raise InternalError("Something went wrong on our side.") from error
+            raise unforeseen(error, request_id) from error
         finally:
             duration = (time.perf_counter() - started) * 1000
             logger.info("request=%s door=%s code=%s duration_ms=%.1f", request_id, door, code, duration)

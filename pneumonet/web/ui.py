@@ -20,7 +20,8 @@ from pneumonet.web.answers import milliseconds_since, refusals_logged, unforesee
 from pneumonet.web.endpoints import add_endpoints
 from pneumonet.web.examples import Example, load_examples
 from pneumonet.web.held import HELD_MINUTES, HeldFilm, HeldFilms
-from pneumonet.web.service import Service, new_request_id
+from pneumonet.web.request_id import new_request_id
+from pneumonet.web.service import Service
 from pneumonet.web.uploads import take_file
 
 # A preview is decoded outside the service's queue, so it has a bound of its own.

@@ -20,7 +20,7 @@ from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
 from pneumonet.radiograph import Radiograph
 from pneumonet.rendering import data_uri, film_image, fitted, heatmap_layer
 from pneumonet.snapshot import SnapshotConfig
-from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
+from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, NORMAL, Risk
 
 # Nine layers travel with each answer: small, and the browser draws them up smoothly. The film stays sharp.
 _FILM_SIDE: Final = 800
@@ -115,6 +115,9 @@ def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_m
     """
     name, confidence = DISPLAY_NAMES[finding.label], f"{finding.confidence:.2%}"
     arrival = f"Result: {name}, confidence {confidence}. {finding.risk.value}."
+    if finding.label == NORMAL:
+        # Heard first by who sees no page, so it may not be all that is heard.
+        arrival += " A normal answer does not rule out disease."
     return (
         f'<section class="pn-panel pn-result" data-key="{escape(request_id)}" data-arrival="{escape(arrival)}" '
         'aria-labelledby="result-heading">'

@@ -58,7 +58,7 @@ def test_a_reader_that_kills_its_process_is_named_and_the_rest_is_read(monkeypat
         raise UnreadableImageError("no")
 
     monkeypatch.setattr(fuzz_readers, "read_radiograph", reader)
-    monkeypatch.setattr(fuzz_readers, "_BATCH", 1)
+    monkeypatch.setattr(fuzz_readers, "_BATCH", 8)
     outcome = fuzz_readers.fuzz(3, 40, 1)
     assert outcome.faults == [(11, "the process died, code 9")]
     assert outcome.codes == {"unreadable_image": 39}

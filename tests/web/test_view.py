@@ -107,6 +107,12 @@ def test_what_the_percentages_mean_is_said_of_films_that_the_model_knows_only(
     assert "at 90% coverage" in forced
 
 
+@pytest.mark.parametrize("label", ["NORMAL", "VIRAL_PNEUMONIA"])
+def test_a_normal_answer_is_never_announced_alone(finding: Finding, tiny_model: PneumoNet, label: str) -> None:
+    (section,) = _result(replace(finding, label=label), tiny_model).all("section")
+    assert ("does not rule out disease" in section["data-arrival"]) is (label == "NORMAL")
+
+
 def test_a_slider_is_not_spoken_twice(finding: Finding, tiny_model: PneumoNet) -> None:
     outputs = _result(finding, tiny_model).all("output")
     assert [output["aria-live"] for output in outputs] == ["off", "off"]

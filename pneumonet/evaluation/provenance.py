@@ -1,0 +1,29 @@
+"""The command that made a figure, as it may be shown anywhere."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def command_line(script: str, given: Sequence[str]) -> str:
+    """Return a script's command line with the machine's own folders taken out.
+
+    >>> command_line("evaluate", ["films", "--json=/home/me/out.json"])
+    'python scripts/evaluate.py films --json=out.json'
+    """
+    return shlex.join(["python", f"scripts/{script}.py", *map(_portable, given)])
+
+
+def _portable(argument: str) -> str:
+    """Return an argument whose absolute path, if it is one, became its last part."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{portable_path(value)}"
+
+
+def portable_path(path: str) -> str:
+    """Return a path that tells nothing of this machine: an absolute one becomes its last part.
+
+    >>> portable_path("/data/films"), portable_path("../data/films")
+    ('films', '../data/films')
+    """
+    return Path(path).name if Path(path).is_absolute() else path
