@@ -32,9 +32,13 @@ class SlowModel:
         return self._model.predict(*arguments, **options)
 
 
+# Put together by name: the traceback in the log quotes the line that raises, never its values.
+_SECRET = "secret"
+
+
 class BrokenModel(SlowModel):
     def predict(self, *arguments: Any, **options: Any) -> Any:
-        raise ZeroDivisionError("inside /{}/place".format("".join(("sec", "ret"))))
+        raise ZeroDivisionError(f"inside /{_SECRET}/place")
 
 
 def test_a_starting_server_says_so(
