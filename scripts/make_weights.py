@@ -20,6 +20,8 @@ import torch
 
 Stage = list[list[str]]
 _FULL: Final = ["--sizes", "0:192", "--learning-rate", "7e-4", "--warmup-epochs", "0.3"]
+_LAST: Final = ["--sizes", "0:192", "--epochs", "1", "--warmup-epochs", "0.1", "--mixup", "0", "--ema-decay", "0.98",
+                "--seed", "6"]  # fmt: skip
 
 
 def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
@@ -46,7 +48,7 @@ def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
 
 
 def _training(runs: Path, films: Path, cores: int) -> list[Stage]:
-    """Return the runs: a teacher, then both students small, then both at the size that is served."""
+    """Return the runs: a teacher, then both students small, at the size that is served, and once without mixup."""
     half = max(1, cores // 2)
 
     def train(arch: str, name: str, threads: int, *options: str) -> list[str]:
@@ -65,7 +67,11 @@ def _training(runs: Path, films: Path, cores: int) -> list[Stage]:
         train(arch, name, half, "--init", small[name][-1], *taught, *_FULL, "--epochs", epochs, "--seed", seed)
         for name, (arch, epochs, seed) in archs.items()
     ]
-    return [[teacher], list(small.values()), full]
+    last = [
+        train(arch, f"{name}_last", half, "--init", str(runs / name), *taught, *_LAST, "--learning-rate", rate)
+        for (name, (arch, _, _)), rate in zip(archs.items(), ("3e-4", "2e-4"), strict=True)
+    ]
+    return [[teacher], list(small.values()), full, last]
 
 
 def _measuring(runs: Path, data: Path, films: Path) -> dict[str, list[str]]:

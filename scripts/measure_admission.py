@@ -3,7 +3,7 @@
     python scripts/measure_admission.py --json runs/admission.json
 
 Strangers are drawn by code, are photographs of installed packages, real films spoilt in every way, and the pictures of
-each --strangers folder. None of them had a part in setting the thresholds; films are those held back from training.
+each --strangers folder. The films are those held back from training.
 """
 
 import argparse

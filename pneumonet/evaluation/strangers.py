@@ -1,6 +1,6 @@
 """Pictures that are no frontal chest film, or one that nobody should be answered about, made by code.
 
-The set is for measuring admission, never for setting it: what `scripts/calibrate.py` learns from is made elsewhere.
+The set is for measuring admission: what `scripts/calibrate.py` learns from is made elsewhere.
 Photographs come with PyPI packages that tests use; the rest is drawn, or made of real films by what goes wrong with
 them.
 """
