@@ -88,7 +88,7 @@ def expected_calibration_error(
         labels: (N,) class indices.
         n_bins: Number of bins.
 
-    >>> expected_calibration_error(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), n_bins=1)
+    >>> round(expected_calibration_error(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), n_bins=1), 6)
     0.3
     """
     confidence = probabilities.max(axis=1)

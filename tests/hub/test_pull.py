@@ -29,7 +29,7 @@ def test_first_pull_brings_the_same_bytes_at_the_commit(client: Client, commit: 
     assert (answer["repo_id"], answer["revision"], answer["warnings"]) == (REPO, commit, [])
     assert {name: (Path(answer["path"]) / name).read_bytes() for name in NEEDED} == {n: files[n] for n in NEEDED}
     assert pulled_files(Path(answer["path"])) == NEEDED
-    assert any("File 1 of 5" in line for line in answer["log"])
+    assert any("File 1 of 6" in line for line in answer["log"])
     assert not answer["torch"], "the Hub's part needs no torch"
 
 

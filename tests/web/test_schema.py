@@ -4,17 +4,20 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema_rs
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from tests.web.conftest import Running, serving
+
+# No version of it that we know of runs on Python 3.10.
+schemathesis = pytest.importorskip("schemathesis")
+
+import jsonschema_rs  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
+from schemathesis.checks import not_a_server_error  # noqa: E402
+from schemathesis.specs.openapi.checks import response_schema_conformance  # noqa: E402
 
 
 @pytest.fixture(scope="module")
