@@ -1,7 +1,8 @@
 """The plain HTTP routes: POST /predict, GET /health, GET /api."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
 from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNetError
-from pneumonet.finding import DISCLAIMER
+from pneumonet.finding import DISCLAIMER, Finding
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.web import schema
@@ -41,18 +42,40 @@ async def _predict(service: Service, request: Request, request_id: str) -> JSONR
     started = time.perf_counter()
     with refusals_logged(request_id, "rest"):
         asked = await read_question(request, service.settings.max_upload_bytes)
-    finding = await service.answer(
-        asked.film,
-        request_id=request_id,
-        door="rest",
-        frame=asked.frame,
-        force=asked.force,
-        saliency=not asked.disable_cam,
+    finding = await _while_connected(
+        request,
+        service.answer(
+            asked.film,
+            request_id=request_id,
+            door="rest",
+            frame=asked.frame,
+            force=asked.force,
+            saliency=not asked.disable_cam,
+        ),
     )
     picture = None if asked.disable_cam else await anyio.to_thread.run_sync(lambda: data_uri(overlay(finding)))
     return JSONResponse(
         finding.answer(request_id, milliseconds_since(started)) | {"gradcam_image": picture}, headers=NO_STORE
     )
+
+
+async def _while_connected(request: Request, answer: Coroutine[Any, Any, Finding]) -> Finding:
+    """Await an answer, and give it up where its caller hangs up: nobody's film is to keep others waiting.
+
+    Raises:
+        ClientDisconnect: If the caller has gone.
+    """
+    answering = asyncio.create_task(answer)
+    # The body has been read, so the next that comes of the caller is its leaving.
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return await answering
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) -> Any:
