@@ -102,27 +102,27 @@ class AdmissionCheck:
         if probabilities[0] >= self.config.min_upright:
             return []
         name = PRESENTATIONS[1 + int(probabilities[1:].argmax())]
-        is_known = self._is_upright_film(_undone(small, name)) if name in UNDO else self._thumbnail_excess(small) <= 1
+        is_known = self._is_upright_film(_undone(small, name)) if name in UNDO else self._excess(THUMBNAIL, small) <= 1
         return [Reason(*REASONS[name]) if is_known else _UNLIKE]
 
     def _is_upright_film(self, small: Thumbnail) -> bool:
         return bool(
-            self.presentation.upright(small[None])[0] >= self.config.min_upright and self._thumbnail_excess(small) <= 1
+            self.presentation.upright(small[None])[0] >= self.config.min_upright and self._excess(THUMBNAIL, small) <= 1
         )
 
-    def _thumbnail_excess(self, small: Thumbnail) -> float:
-        """Return the distance over its limit; 0 where the snapshot sets none."""
-        limit = self.config.max_distance.get(THUMBNAIL)
-        return 0.0 if limit is None else float(self.spaces[THUMBNAIL].distance(small[None])[0]) / limit
+    def _excess(self, name: str, vector: NDArray[np.float32]) -> float:
+        """Return a distance in a space over its limit; 0 where the snapshot sets none."""
+        limit = self.config.max_distance.get(name)
+        return 0.0 if limit is None else float(self.spaces[name].distance(vector[None])[0]) / limit
 
     def distance_reasons(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> list[Reason]:
         """Return a reason if the film lies far from every chest film of the training set in any space."""
         vectors = {THUMBNAIL: thumbnail(film), **pooled}
-        for name, limit in self.config.max_distance.items():
-            distance = float(self.spaces[name].distance(vectors[name][None])[0])
-            if not distance <= limit:
+        for name in self.config.max_distance:
+            excess = self._excess(name, vectors[name])
+            if not excess <= 1:
                 message = (
-                    f"It lies {distance / limit:.1f} times as far from the films the model was trained on "
+                    f"It lies {excess:.1f} times as far from the films the model was trained on "
                     "as nearly all chest films do."
                 )
                 return [Reason("unlike_chest_films", message)]

@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pneumonet.snapshot import METRICS_FILE, SnapshotConfig
 
@@ -33,15 +34,26 @@ class MissRate:
         path = folder / METRICS_FILE
         try:
             metrics = json.loads(path.read_bytes())
-            revision, counts = metrics["model"]["revision"], metrics["binary"]["confusion"]
+            revision = metrics["model"]["revision"]
             if revision != f"local-{config.fingerprint}":
                 raise ValueError(f"its figures are of {revision}")
-            missed, found = int(counts["false_negative"]), int(counts["true_positive"])
-            if min(missed, found) < 0:
-                raise ValueError("it counts fewer than no films")
+            return cls.of(metrics)
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             _log.warning("Answers name no miss rate: %s cannot be used: %r.", METRICS_FILE, error)
             return None
+
+    @classmethod
+    def of(cls, metrics: dict[str, Any]) -> "MissRate":
+        """Return it from an evaluation's report.
+
+        Raises:
+            KeyError: If the report lacks the counts.
+            ValueError: If a count is below 0.
+        """
+        counts = metrics["binary"]["confusion"]
+        missed, found = int(counts["false_negative"]), int(counts["true_positive"])
+        if min(missed, found) < 0:
+            raise ValueError("it counts fewer than no films")
         return cls(missed, missed + found)
 
 

@@ -12,10 +12,8 @@ scored: each film is compared with its namesake in the other folder.
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from pneumonet.errors import PneumoNetError
 from pneumonet.evaluation import Answer, answer_films, build_report
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
 from pneumonet.evaluation.parity import compare_forms
-from pneumonet.evaluation.provenance import command_line, portable_path
+from pneumonet.evaluation.provenance import portable_path, provenance, write_report
 from pneumonet.evaluation.report import PNEUMONIA
 from pneumonet.evaluation.table import as_text
 from pneumonet.model import PneumoNet
@@ -59,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         model = PneumoNet.from_pretrained(arguments.model, revision=arguments.revision)
         films = _films(model, arguments)
-        provenance = _provenance(model, arguments, given)
+        known = _provenance(model, arguments, given)
         command = _compare if arguments.parity_with else _score
-        return command(model, films, arguments, provenance)
+        return command(model, films, arguments, known)
     except (PneumoNetError, OSError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
@@ -76,43 +74,34 @@ def _films(model: PneumoNet, arguments: argparse.Namespace) -> list[Path]:
         raise ValueError(f"--held-back expected patients of the committed split only, got {error}") from error
 
 
-def _score(model: PneumoNet, films: list[Path], arguments: argparse.Namespace, provenance: dict[str, Any]) -> int:
+def _score(model: PneumoNet, films: list[Path], arguments: argparse.Namespace, known: dict[str, Any]) -> int:
     answers, errors = answer_films(model, films, arguments.folder, progress=not arguments.quiet)
     if not answers:
         print(f"evaluate: none of the {len(errors)} files could be read", file=sys.stderr)
         return 1
     config = model.snapshot.config
     report = build_report(answers, errors, config, resamples=arguments.resamples, seed=arguments.seed)
-    report |= provenance
+    report |= known
     report["data"]["n"] = report.pop("n_per_class")
     print(as_text(report))
-    _write(report, arguments.json)
+    write_report(report, arguments.json)
     if arguments.predictions:
         _write_predictions(arguments.predictions, answers)
     return 1 if errors else 0
 
 
-def _compare(model: PneumoNet, films: list[Path], arguments: argparse.Namespace, provenance: dict[str, Any]) -> int:
+def _compare(model: PneumoNet, films: list[Path], arguments: argparse.Namespace, known: dict[str, Any]) -> int:
     parity = compare_forms(model, films, list_films(arguments.parity_with), progress=not arguments.quiet)
     print(f"{parity['same_answer']} of {parity['n']} films get the same class in both forms")
-    _write(parity | provenance, arguments.json)
+    write_report(parity | known, arguments.json)
     return 0
 
 
 def _provenance(model: PneumoNet, arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return which weights and films the figures are of, and the command that made them."""
     split = f"held-back fold {model.snapshot.config.held_back_fold}, by patient" if arguments.held_back else "all films"
-    return {
-        "model": model.info.to_dict(),
-        "data": {"path": portable_path(str(arguments.folder)), "split": split},
-        "command": command_line("evaluate", given),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
-
-
-def _write(report: dict[str, Any], path: Path | None) -> None:
-    if path:
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    data = {"path": portable_path(str(arguments.folder)), "split": split}
+    return provenance(model, "evaluate", given) | {"data": data}
 
 
 def _write_predictions(path: Path, answers: Sequence[Answer]) -> None:

@@ -10,7 +10,6 @@ exit code is 1 where any of this fails.
 import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import socket
@@ -33,6 +32,7 @@ from PIL import Image
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pneumonet.evaluation.provenance import write_report
 from pneumonet.evaluation.table import aligned
 from pneumonet.web.examples import load_examples
 
@@ -260,8 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         aligned([["what", "figure"], *([k, f"{v:.2f}" if isinstance(v, float) else str(v)] for k, v in report.items())])
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, arguments.json)
     return 1 if report["faults"] else 0
 
 

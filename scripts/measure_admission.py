@@ -7,10 +7,8 @@ each --strangers folder. The films are those held back from training.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.evaluation.admitting import passing, refusals, strangers
-from pneumonet.evaluation.provenance import command_line
+from pneumonet.evaluation.provenance import provenance, write_report
 from pneumonet.evaluation.table import aligned
 from pneumonet.model import PneumoNet
 from pneumonet.training.films import list_films, split_films
@@ -62,10 +60,8 @@ def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, An
         "pass": {"held_back": passing(model, held_back), "adult": passing(model, list_films(arguments.adult))},
         "strangers": kinds,
         "refused": {"n": n, "refused": n - admitted, "share": round(1 - admitted / n, 6)},
-        "model": model.info.to_dict(),
-        "command": command_line("measure_admission", given),
         "seed": arguments.seed,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        **provenance(model, "measure_admission", given),
     }
 
 
@@ -85,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     report = measure(arguments, given)
     print(as_text(report))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, arguments.json)
     return 0
 
 

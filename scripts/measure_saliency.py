@@ -7,10 +7,8 @@ frame, stability under a shift and JPEG, and what a burned-in word or a border d
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.evaluation import faithfulness as faith
-from pneumonet.evaluation.provenance import command_line
+from pneumonet.evaluation.provenance import provenance, write_report
 from pneumonet.evaluation.table import aligned
 from pneumonet.finding import ENSEMBLE, Finding
 from pneumonet.members import to_batch
@@ -65,10 +63,8 @@ def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, An
         },
         "stability": _stability(model, many),
         "marks": _marks(model, many),
-        "model": model.info.to_dict(),
-        "command": command_line("measure_saliency", given),
         "seed": arguments.seed,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        **provenance(model, "measure_saliency", given),
     }
 
 
@@ -187,8 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     report = measure(arguments, given)
     print(as_text(report))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, arguments.json)
     return 0
 
 

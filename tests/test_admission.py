@@ -22,7 +22,7 @@ from pneumonet.presentation import PRESENTATIONS, PresentationClassifier, thumbn
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import AdmissionConfig
 from tests.support.films import phantom
-from tests.support.snapshots import phantom_presentation
+from tests.support.snapshots import any_presentation, phantom_presentation
 
 CONFIG = AdmissionConfig(
     min_side=64,
@@ -109,11 +109,6 @@ def test_distance_is_the_mahalanobis_distance_of_the_model_s_own_covariance() ->
     centred = points - space.mean
     expected = np.sqrt(np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred) / 6)
     np.testing.assert_allclose(space.distance(points), expected, rtol=1e-3)
-
-
-def _no_presentation() -> PresentationClassifier:
-    kinds = len(PRESENTATIONS)
-    return PresentationClassifier(np.zeros((kinds, 32 * 32), np.float32), np.zeros(kinds, np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +203,7 @@ def test_the_distance_decides_and_its_reason_is_given() -> None:
     spaces = {THUMBNAIL: FeatureSpace.fit(chests, 8)}
     limit = float(spaces[THUMBNAIL].distance(chests).max()) * 1.5
     config = AdmissionConfig(**{**vars(CONFIG), "max_distance": {THUMBNAIL: limit}, "min_upright": 0.0})
-    check = AdmissionCheck(config, _no_presentation(), spaces, {})
+    check = AdmissionCheck(config, any_presentation(), spaces, {})
     chest = _film(_chest())
     assert check.decide(check.first_look(chest), chest, {}).accepted
     noise = _film(np.random.default_rng(0).random((200, 180)))
@@ -232,4 +227,4 @@ def test_spaces_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_threshold_without_a_space_is_a_damaged_snapshot() -> None:
     with pytest.raises(SnapshotError, match="thumbnail"):
-        AdmissionCheck(CONFIG, _no_presentation(), {}, {})
+        AdmissionCheck(CONFIG, any_presentation(), {}, {})

@@ -1,8 +1,28 @@
-"""The command that made a figure, as it may be shown anywhere."""
+"""Which weights, command and day figures are of, and their file."""
 
+import json
 import shlex
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from pneumonet.model import PneumoNet
+
+
+def provenance(model: PneumoNet, script: str, given: Sequence[str]) -> dict[str, Any]:
+    """Return the weights that figures are of, the command that made them and its day."""
+    return {
+        "model": model.info.to_dict(),
+        "command": command_line(script, given),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def write_report(report: dict[str, Any], path: Path | None) -> None:
+    """Write figures as JSON, where a file is asked for."""
+    if path:
+        path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def command_line(script: str, given: Sequence[str]) -> str:

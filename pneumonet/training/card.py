@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from pneumonet.measured import MissRate
 from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES
 from pneumonet.training import card_prose as prose
 from pneumonet.training.card_measures import saliency, strangers
 from pneumonet.training.card_tables import figure, markdown_table, percent
-from pneumonet.training.card_uncertainty import abstention, calibration, missed, prediction_sets, reliability_table
+from pneumonet.training.card_uncertainty import abstention, calibration, prediction_sets, reliability_table
 
 # What the developers see on single films of the training archive, by file: true of the film, whatever the weights.
 FILM_WORDS: Final = Path(__file__).with_name("film_words.json")
@@ -249,8 +250,10 @@ def _limits(metrics: Metrics) -> str:
         for name, n in zip(CLASS_NAMES, row, strict=True)
         if name != weakest
     )
-    wrong, sick = missed(metrics)
-    return prose.LIMITS.format(weakest=DISPLAY_NAMES[weakest].lower(), n=sum(row), went=went, missed=wrong, sick=sick)
+    rate = MissRate.of(metrics)
+    return prose.LIMITS.format(
+        weakest=DISPLAY_NAMES[weakest].lower(), n=sum(row), went=went, missed=rate.missed, sick=rate.sick
+    )
 
 
 def _training(metrics: Metrics, config: SnapshotConfig) -> str:

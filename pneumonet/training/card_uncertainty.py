@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pneumonet.measured import MissRate
 from pneumonet.snapshot import SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, REVIEW_CONFIDENCE, Risk
 from pneumonet.training import card_prose as prose
@@ -72,7 +73,7 @@ def abstention(metrics: Metrics, config: SnapshotConfig) -> str:
         [percent(row["coverage"], digits=0), str(row["n"]), f"{row['confidence']:.3f}", f"{row['error']:.3f}"]
         for row in metrics["selective_risk"]
     ]
-    wrong, sick = missed(metrics)
+    rate = MissRate.of(metrics)
     return prose.ABSTENTION.format(
         review=percent(REVIEW_CONFIDENCE, digits=0),
         variation=f"{config.agreement.max_total_variation:.3f}",
@@ -81,13 +82,7 @@ def abstention(metrics: Metrics, config: SnapshotConfig) -> str:
         told_sick=figure(metrics, "told_no_risk.pneumonia"),
         told_normal=figure(metrics, "told_no_risk.normal"),
         no_risk=Risk.NONE_DETECTED.value,
-        missed=wrong,
-        sick=sick,
+        missed=rate.missed,
+        sick=rate.sick,
         table=markdown_table(rows),
     )
-
-
-def missed(metrics: Metrics) -> tuple[int, int]:
-    """Return how many films of pneumonia were answered normal, and of how many."""
-    counts = metrics["binary"]["confusion"]
-    return counts["false_negative"], counts["false_negative"] + counts["true_positive"]

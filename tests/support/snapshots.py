@@ -43,7 +43,8 @@ def phantom_presentation() -> PresentationClassifier:
     return fit_presentation([Radiograph(film.astype(np.float32) / 255, "PNG") for film in films])
 
 
-def _any_presentation() -> PresentationClassifier:
+def any_presentation() -> PresentationClassifier:
+    """A classifier to which every picture is as upright as any other."""
     kinds = len(PRESENTATIONS)
     return PresentationClassifier(np.zeros((kinds, 32 * 32), np.float32), np.zeros(kinds, np.float32))
 
@@ -64,7 +65,7 @@ def write_tiny_snapshot(
     rng = np.random.default_rng(7)
     space = FeatureSpace.fit(rng.normal(size=(40, 32 * 32)).astype(np.float32), 8)
     save_spaces({THUMBNAIL: space}, folder / "admission.safetensors")
-    (presentation or _any_presentation()).save(folder / "presentation.safetensors")
+    (presentation or any_presentation()).save(folder / "presentation.safetensors")
     return write_config(
         folder,
         version=version,
