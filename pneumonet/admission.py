@@ -1,6 +1,6 @@
 """Admission: is this a chest film that the model knows? Reasons when it is not, cheap checks first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from pneumonet.presentation import (
     standardised,
     thumbnail,
 )
+from pneumonet.preprocessing import reduced
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import AdmissionConfig
 
@@ -29,8 +30,6 @@ from pneumonet.snapshot import AdmissionConfig
 THUMBNAIL: Final = "thumbnail"
 # A film holds more than a picture of these sides does; one that was blown up from so few pixels, or blurred, does not.
 _COARSE_SIDES: Final = (16, 32)
-_DETAIL_SIDE: Final = 512
-_ENLARGEMENTS: Final = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 # DICOM defined terms for a plain radiograph; an undefined or absent modality is no ground to refuse.
 _RADIOGRAPH_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "OT", "SC", ""})
@@ -47,6 +46,14 @@ class Admission:
 
     accepted: bool
     reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What a film shows before any backbone has seen it: reasons against it, and its thumbnail."""
+
+    reasons: tuple[Reason, ...]
+    thumbnail: Thumbnail
 
 
 class AdmissionCheck:
@@ -76,28 +83,25 @@ class AdmissionCheck:
                 raise SnapshotError(f"The snapshot's {config.features_file} has no space that fits {name}.")
         self.config, self.presentation, self.spaces = config, presentation, spaces
 
-    def first_look(self, film: Radiograph) -> tuple[Reason, ...]:
+    def first_look(self, film: Radiograph) -> FirstLook:
         """Return what the header and the pixels say against a film, before any backbone has seen it."""
+        small = thumbnail(film.pixels)
         reasons = (*header_reasons(film), *pixel_reasons(film, self.config))
         # What is blank or a page has no presentation to speak of.
-        return reasons or tuple(self.presentation_reasons(film))
+        return FirstLook(reasons or tuple(self.presentation_reasons(small)), small)
 
-    def decide(
-        self, first_look: tuple[Reason, ...], film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]
-    ) -> Admission:
+    def decide(self, first_look: FirstLook, pooled: Mapping[str, NDArray[np.float32]]) -> Admission:
         """Decide on a film that the backbones have seen.
 
         Args:
             first_look: What `first_look` returned for it.
-            film: The film.
             pooled: For each member by name, the film's (C,) pooled features.
         """
-        reasons = first_look or tuple(self.distance_reasons(film, pooled))
+        reasons = first_look.reasons or tuple(self.distance_reasons({THUMBNAIL: first_look.thumbnail, **pooled}))
         return Admission(not reasons, reasons)
 
-    def presentation_reasons(self, film: Radiograph) -> list[Reason]:
-        """Return a reason if the film shows no upright, whole chest; what is wrong only where undoing it helps."""
-        small = thumbnail(film)
+    def presentation_reasons(self, small: Thumbnail) -> list[Reason]:
+        """Return a reason if a thumbnail shows no upright, whole chest; what is wrong only where undoing it helps."""
         probabilities = self.presentation.probabilities(small[None])[0]
         if probabilities[0] >= self.config.min_upright:
             return []
@@ -115,9 +119,8 @@ class AdmissionCheck:
         limit = self.config.max_distance.get(name)
         return 0.0 if limit is None else float(self.spaces[name].distance(vector[None])[0]) / limit
 
-    def distance_reasons(self, film: Radiograph, pooled: Mapping[str, NDArray[np.float32]]) -> list[Reason]:
-        """Return a reason if the film lies far from every chest film of the training set in any space."""
-        vectors = {THUMBNAIL: thumbnail(film), **pooled}
+    def distance_reasons(self, vectors: Mapping[str, NDArray[np.float32]]) -> list[Reason]:
+        """Return a reason if a film, a vector in each space, lies far from the training set's chest films in any."""
         for name in self.config.max_distance:
             excess = self._excess(name, vectors[name])
             if not excess <= 1:
@@ -162,7 +165,7 @@ def pixel_reasons(film: Radiograph, config: AdmissionConfig) -> list[Reason]:
             f"It is {long / short:.1f} times as long as wide; a chest film is at most {config.max_aspect:g} times."
         )
         reasons.append(Reason("extreme_aspect", message))
-    if float(film.pixels.std()) < config.min_contrast:
+    if _deviation(film.pixels) < config.min_contrast:
         reasons.append(Reason("blank", "It is of nearly one tone."))
     if film.colourfulness > config.max_colourfulness:
         reasons.append(Reason("colourful", "It is in colour; a chest X-ray is grey."))
@@ -182,18 +185,29 @@ def detail(film: Radiograph) -> float:
 
     The film is sampled at so few points and enlarged again in each usual way; the least that is left of it counts.
     """
-    scale = min(1.0, _DETAIL_SIDE / max(film.height, film.width))
-    size = max(1, round(film.width * scale)), max(1, round(film.height * scale))
-    pixels = cv2.resize(film.pixels, size, interpolation=cv2.INTER_AREA)
+    pixels = reduced(film.pixels)
     left = []
     for side in _COARSE_SIDES:
         # Not antialiased: an enlarged picture then gives back the very points that it was made of.
-        coarse = Image.fromarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR))
-        left += [float((pixels - np.asarray(coarse.resize(size, way))).std()) for way in _ENLARGEMENTS]
-    return min(left) / max(float(pixels.std()), 1e-6)
+        coarse = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
+        left += [_deviation(cv2.subtract(pixels, enlarged)) for enlarged in _enlarged(coarse, pixels.shape)]
+    return min(left) / max(_deviation(pixels), 1e-6)
+
+
+def _enlarged(coarse: NDArray[np.float32], shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    size = shape[1], shape[0]
+    for way in (cv2.INTER_NEAREST_EXACT, cv2.INTER_LINEAR):
+        yield np.asarray(cv2.resize(coarse, size, interpolation=way), dtype=np.float32)
+    # Pillow's, which is what most enlarge with: OpenCV's cubic is of another sharpness.
+    yield np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+
+
+def _deviation(pixels: NDArray[np.float32]) -> float:
+    return float(cv2.meanStdDev(pixels)[1][0, 0])
 
 
 def _is_page(film: Radiograph) -> bool:
     """A page: most pixels are white, and few are of a tone between white and black."""
-    white, between = film.pixels > 0.9, (film.pixels > 0.1) & (film.pixels <= 0.9)
-    return bool(white.mean() > 0.5 and between.mean() < 0.2)
+    if np.count_nonzero(film.pixels > 0.9) <= 0.5 * film.pixels.size:
+        return False
+    return np.count_nonzero((film.pixels > 0.1) & (film.pixels <= 0.9)) < 0.2 * film.pixels.size

@@ -6,14 +6,15 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pneumonet.calibration import softmax, total_variation
-from pneumonet.errors import ConfigError, InternalError
-from pneumonet.members import Member, to_batch
+from pneumonet.engines import Engine, open_engine
+from pneumonet.errors import InternalError
+from pneumonet.heads import Head
+from pneumonet.preprocessing import to_batch
 from pneumonet.radiograph import Radiograph
-from pneumonet.snapshot import AgreementConfig, InputConfig, SnapshotConfig
+from pneumonet.snapshot import AgreementConfig, InputConfig, MemberConfig, SnapshotConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +22,17 @@ class MemberPass:
     """What one member made of a batch.
 
     Attributes:
-        member: The backbone.
-        features: (N, C, h, w) float32, the last feature map, on the member's device.
+        config: Which member.
+        head: Its head.
+        features: (N, C, h, w) float32, the last feature map.
         logits: (N, 3) float32.
         pooled: (N, C) float32, what the last linear layer saw.
         probabilities: (N, 3) float64, softmax of the logits over the member's temperature.
     """
 
-    member: Member
-    features: torch.Tensor
+    config: MemberConfig
+    head: Head
+    features: NDArray[np.float32]
     logits: NDArray[np.float32]
     pooled: NDArray[np.float32]
     probabilities: NDArray[np.float64]
@@ -44,40 +47,48 @@ class EnsemblePass:
 
 
 class Ensemble:
-    """Backbones whose softmax probabilities are averaged by fixed weights."""
+    """Backbones whose softmax probabilities are averaged by fixed weights.
 
-    def __init__(self, members: Sequence[Member], input_config: InputConfig, device: torch.device) -> None:
-        self.members = tuple(members)
+    Attributes:
+        configs: The members.
+        engine: What runs their backbones.
+        heads: Each member's head, by its name.
+    """
+
+    def __init__(self, configs: Sequence[MemberConfig], input_config: InputConfig, engine: Engine) -> None:
+        self.configs = tuple(configs)
         self.input_config = input_config
-        self.device = device
+        self.engine = engine
+        self.heads = dict(engine.heads)
 
     @classmethod
-    def load(cls, snapshot_path: Path, config: SnapshotConfig, device: str = "auto") -> "Ensemble":
+    def load(
+        cls, snapshot_path: Path, config: SnapshotConfig, *, engine: str, device: str, cache_dir: Path
+    ) -> "Ensemble":
         """Load every member of a snapshot.
 
         Args:
             snapshot_path: The snapshot's folder, its files already verified.
             config: The snapshot's config.
+            engine: auto, torch or openvino; see `open_engine`.
             device: auto (an accelerator where there is one), cpu, cuda or mps.
+            cache_dir: Where an engine keeps what it converts.
 
         Raises:
             SnapshotError: If a member's weights do not fit.
-            ConfigError: If the device is not there.
+            ConfigError: If the engine or the device is not there.
         """
-        place = _device(device)
-        members = [Member.load(member, snapshot_path, place) for member in config.members]
-        return cls(members, config.input, place)
+        return cls(config.members, config.input, open_engine(engine, device, snapshot_path, config, cache_dir))
 
-    @torch.inference_mode()
     def forward(self, films: Sequence[Radiograph]) -> EnsemblePass:
         """Run one pass of each member over the films.
 
         Raises:
             InternalError: If a member answers with numbers that are not finite.
         """
-        batch = to_batch(films, self.input_config).to(self.device)
-        passes = tuple(_member_pass(member, batch) for member in self.members)
-        weights = [p.member.config.weight for p in passes]
+        features = self.engine.features(to_batch(films, self.input_config))
+        passes = tuple(_member_pass(config, self.heads[config.name], features[config.name]) for config in self.configs)
+        weights = [config.weight for config in self.configs]
         return EnsemblePass(passes, combine([p.probabilities for p in passes], weights))
 
 
@@ -108,20 +119,10 @@ def members_agree(probabilities: Sequence[NDArray[np.float64]], config: Agreemen
     return agree & (disagreement(probabilities) <= config.max_total_variation)
 
 
-def _member_pass(member: Member, batch: torch.Tensor) -> MemberPass:
-    features = member.features(batch)
-    logits = member.head(features).cpu().numpy().astype(np.float32)
-    probabilities = softmax(logits, member.config.temperature)
+def _member_pass(config: MemberConfig, head: Head, features: NDArray[np.float32]) -> MemberPass:
+    pooled = head.embed(features)
+    logits = head.logits(pooled)
+    probabilities = softmax(logits, config.temperature)
     if not np.isfinite(probabilities).all():
-        raise InternalError(f"The backbone {member.config.name} gave numbers that are not finite.")
-    pooled = member.pooled(features).cpu().numpy().astype(np.float32)
-    return MemberPass(member, features, logits, pooled, probabilities)
-
-
-def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(place for place in ("cuda", "mps", "cpu") if available[place])
-    if not available.get(name, False):
-        raise ConfigError(f"Expected a device that this machine has, got {name!r}; it has no such device.")
-    return torch.device(name)
+        raise InternalError(f"The backbone {config.name} gave numbers that are not finite.")
+    return MemberPass(config, head, features, logits, pooled, probabilities)

@@ -1,6 +1,5 @@
-"""One backbone of the ensemble: its timm model, its input, and its two halves, features and head."""
+"""One backbone of the ensemble as PyTorch has it: its timm model, and its two halves, features and head."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +7,14 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from pneumonet.errors import SnapshotError
-from pneumonet.radiograph import Radiograph
-from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, InputConfig, MemberConfig
+from pneumonet.heads import Head, LayerNorm
+from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, MemberConfig
 from pneumonet.taxonomy import CLASS_NAMES
-
-
-def squash(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Resize a film to a square, its aspect not kept, as the training set was published.
-
-    Args:
-        pixels: (H, W) float32 in [0, 1].
-        size: Side of the square in pixels.
-
-    Returns:
-        (size, size) float32 in [0, 1], by Pillow's antialiased bilinear filter.
-    """
-    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
-
-
-def to_batch(films: Sequence[Radiograph], config: InputConfig) -> torch.Tensor:
-    """Turn films into a backbone's input.
-
-    Returns:
-        (N, 3, size, size) float32: squashed, repeated to three channels, less the mean, over the deviation.
-    """
-    squashed = torch.from_numpy(np.stack([squash(film.pixels, config.size) for film in films]))
-    mean = torch.tensor(config.mean).view(1, 3, 1, 1)
-    std = torch.tensor(config.std).view(1, 3, 1, 1)
-    return (squashed.unsqueeze(1).expand(-1, 3, -1, -1) - mean) / std
 
 
 def _ends_features(model: Any, target_layer: str) -> bool:
@@ -95,11 +68,6 @@ class Member:
             raise SnapshotError(f"The target layer {config.target_layer} of {config.name} is not its last feature map.")
         return cls(config, model, device)
 
-    @property
-    def width(self) -> int:
-        """Number of pooled features."""
-        return int(self.model.head_hidden_size)
-
     def features(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the last feature map, the output of the target layer.
 
@@ -112,12 +80,45 @@ class Member:
         features: torch.Tensor = self.model.forward_features(batch)
         return features
 
-    def head(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, 3) of a feature map (N, C, h, w)."""
-        logits: torch.Tensor = self.model.forward_head(features)
-        return logits
+    def head(self) -> Head:
+        """Return the head as the engines share it.
 
-    def pooled(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the vector (N, C) that the last linear layer sees: the member's own space of films."""
-        pooled: torch.Tensor = self.model.forward_head(features, pre_logits=True)
-        return pooled
+        Raises:
+            SnapshotError: If the backbone's own head is not pooling, perhaps a layer norm, and a linear layer.
+        """
+        linear, norm = self.model.get_classifier(), getattr(getattr(self.model, "head", None), "norm", None)
+        head = None
+        if isinstance(linear, nn.Linear) and linear.bias is not None:
+            head = Head(_array(linear.weight), _array(linear.bias), _layer_norm(norm))
+        if head is None or not self._has_head(head):
+            message = (
+                f"The head of {self.config.architecture} is not pooling, a layer norm or none, and a linear layer."
+            )
+            raise SnapshotError(message)
+        return head
+
+    def _has_head(self, head: Head) -> bool:
+        """Whether a head gives the logits and the derivatives that autograd finds for the model's own."""
+        generator = torch.Generator().manual_seed(0)
+        device = next(self.model.parameters()).device
+        features = torch.rand(2, head.width, 2, 3, generator=generator).to(device).requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.model.forward_head(features)
+        gradients = [
+            torch.autograd.grad(logits[:, k].sum(), features, retain_graph=True)[0].mean((2, 3))
+            for k in range(logits.shape[1])
+        ]
+        drawn = _array(features)
+        return np.allclose(head.logits(head.embed(drawn)), _array(logits), rtol=1e-3, atol=1e-3) and np.allclose(
+            head.channel_weights(drawn), _array(torch.stack(gradients, 1)), rtol=1e-3, atol=1e-4
+        )
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+
+
+def _layer_norm(module: Any) -> LayerNorm | None:
+    if not isinstance(module, nn.LayerNorm):
+        return None
+    return LayerNorm(_array(module.weight), _array(module.bias), module.eps)

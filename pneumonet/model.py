@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pneumonet.admission import Admission, AdmissionCheck
+from pneumonet.admission import Admission, AdmissionCheck, FirstLook
 from pneumonet.calibration import prediction_set
 from pneumonet.ensemble import Ensemble, EnsemblePass, members_agree
-from pneumonet.errors import AdmissionError, Reason
+from pneumonet.errors import AdmissionError
 from pneumonet.feature_space import load_spaces
 from pneumonet.finding import ENSEMBLE, Finding, ModelInfo
 from pneumonet.hub import Snapshot, open_snapshot
@@ -50,6 +50,7 @@ class PneumoNet:
         *,
         revision: str | None = None,
         device: str | None = None,
+        engine: str | None = None,
         settings: Settings | None = None,
     ) -> "PneumoNet":
         """Load a snapshot.
@@ -58,6 +59,7 @@ class PneumoNet:
             model: A snapshot folder or `org/name` on the Hub; PNEUMONET_MODEL or the committed one by default.
             revision: Branch, tag or commit of a Hub repo; PNEUMONET_REVISION by default where `model` is not given.
             device: auto, cpu, cuda or mps; PNEUMONET_DEVICE by default.
+            engine: auto, torch or openvino; PNEUMONET_ENGINE by default.
             settings: Settings to take instead of the environment's.
 
         Raises:
@@ -70,10 +72,16 @@ class PneumoNet:
             model, revision = chosen.model, revision or chosen.revision
         snapshot = open_snapshot(model, revision)
         config = snapshot.config
-        ensemble = Ensemble.load(snapshot.path, config, device or chosen.device)
+        ensemble = Ensemble.load(
+            snapshot.path,
+            config,
+            engine=engine or chosen.engine,
+            device=device or chosen.device,
+            cache_dir=chosen.cache_dir,
+        )
         presentation = PresentationClassifier.load(snapshot.path / config.admission.presentation_file)
         spaces = load_spaces(snapshot.path / config.admission.features_file)
-        widths = {member.config.name: member.width for member in ensemble.members}
+        widths = {name: head.width for name, head in ensemble.heads.items()}
         return cls(
             snapshot,
             ensemble,
@@ -126,8 +134,8 @@ class PneumoNet:
     ) -> list[Finding | AdmissionError]:
         with _timed(timings, "admission"):
             looks = [self.admission.first_look(film) for film in films]
-        seen = [i for i, reasons in enumerate(looks) if force or not reasons]
-        answers: list[Finding | AdmissionError] = [AdmissionError(reasons) for reasons in looks]
+        seen = [i for i, look in enumerate(looks) if force or not look.reasons]
+        answers: list[Finding | AdmissionError] = [AdmissionError(look.reasons) for look in looks]
         if seen:
             passing, first_looks = [films[i] for i in seen], [looks[i] for i in seen]
             for i, answer in zip(seen, self._pass(passing, first_looks, force, saliency, timings), strict=True):
@@ -137,7 +145,7 @@ class PneumoNet:
     def _pass(
         self,
         films: Sequence[Radiograph],
-        looks: Sequence[tuple[Reason, ...]],
+        looks: Sequence[FirstLook],
         force: bool,
         saliency: bool,
         timings: dict[str, float],
@@ -146,8 +154,8 @@ class PneumoNet:
             passed = self.ensemble.forward(films)
         with _timed(timings, "admission"):
             admissions = [
-                self.admission.decide(looks[i], film, {p.member.config.name: p.pooled[i] for p in passed.members})
-                for i, film in enumerate(films)
+                self.admission.decide(look, {p.config.name: p.pooled[i] for p in passed.members})
+                for i, look in enumerate(looks)
             ]
         maps: list[SaliencyMaps] = [{} for _ in films]
         if saliency and (force or any(admission.accepted for admission in admissions)):
@@ -174,7 +182,7 @@ class PneumoNet:
         confidence = float(probabilities.max())
         thresholds = [config.prediction_set.thresholds[name] for name in CLASS_NAMES]
         names = tuple(CLASS_NAMES[c] for c in prediction_set(probabilities, thresholds))
-        members = {p.member.config.name: p.probabilities[index] for p in passed.members}
+        members = {p.config.name: p.probabilities[index] for p in passed.members}
         agree = bool(members_agree([p[None] for p in members.values()], config.agreement)[0])
         return Finding(
             label=label,
@@ -216,7 +224,7 @@ def _named(probabilities: NDArray[np.float64]) -> dict[str, float]:
 
 def _saliency_maps(passed: EnsemblePass) -> list[SaliencyMaps]:
     """Return each film's maps: of every class, by each member and by the ensemble, its members' weighted mean."""
-    by_member = [(p.member.config, scaled(grad_cam(p.member, p.features))) for p in passed.members]
+    by_member = [(p.config, scaled(grad_cam(p.head, p.features))) for p in passed.members]
     # Members may end in maps of different sizes; the mean is taken on the finest grid.
     height, width = (max(maps.shape[axis] for _, maps in by_member) for axis in (2, 3))
     films = []

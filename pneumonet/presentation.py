@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from pneumonet.calibration import softmax
 from pneumonet.errors import SnapshotError
-from pneumonet.members import squash
+from pneumonet.preprocessing import reduced, squash
 from pneumonet.radiograph import Radiograph
 
 THUMBNAIL_SIDE: Final = 32
@@ -54,9 +54,9 @@ UNDO: Final[dict[str, Undo]] = {
 PRESENTATIONS: Final = (UPRIGHT, *REASONS)
 
 
-def thumbnail(film: Radiograph) -> Thumbnail:
-    """Return the film as (1024,) float32, 32 x 32 by rows, of mean 0 and deviation 1: exposure does not count."""
-    return standardised(squash(film.pixels, THUMBNAIL_SIDE))
+def thumbnail(pixels: NDArray[np.float32]) -> Thumbnail:
+    """Return a film (H, W) as (1024,) float32, 32 x 32 by rows, of mean 0 and deviation 1: exposure does not count."""
+    return standardised(squash(reduced(pixels), THUMBNAIL_SIDE))
 
 
 def standardised(small: NDArray[np.floating]) -> Thumbnail:

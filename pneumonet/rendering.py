@@ -1,6 +1,7 @@
 """Pictures for people: the film, the coloured heatmap, and one laid over the other."""
 
 import base64
+from typing import Final
 
 import cv2
 import numpy as np
@@ -11,9 +12,23 @@ from pneumonet.radiograph import Radiograph
 from pneumonet.saliency import lay_on_film
 
 MAX_SIDE = 1024
+# Drawing and packing the picture is what a request costs beside the backbones, and the map has but a few cells a side.
+OVERLAY_SIDE = 768
 OVERLAY_OPACITY = 0.45
 # Perceptually even, readable without red-green vision, and dark where nothing is.
 COLOUR_MAP = cv2.COLORMAP_INFERNO
+
+
+_COLOURS: Final[NDArray[np.uint8]] = np.ascontiguousarray(
+    cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLOUR_MAP)[:, 0, ::-1]
+)
+_OPACITY: Final = OVERLAY_OPACITY * np.clip(np.arange(256) / 255 * 2, 0, 1)
+_SHARE_OF_FILM: Final = np.round(255 * (1 - _OPACITY)).astype(np.uint8)
+_SHARE_OF_COLOUR: Final = np.round(_COLOURS * _OPACITY[:, None]).astype(np.uint8)[None]
+
+
+def _levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.convertScaleAbs(values, alpha=255), dtype=np.uint8)
 
 
 def film_image(film: Radiograph, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
@@ -22,8 +37,7 @@ def film_image(film: Radiograph, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
     pixels = film.pixels
     if (height, width) != pixels.shape:
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
-    levels: NDArray[np.uint8] = np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
-    return levels
+    return _levels(pixels)
 
 
 def fitted(height: int, width: int, max_side: int) -> tuple[int, int]:
@@ -38,20 +52,20 @@ def fitted(height: int, width: int, max_side: int) -> tuple[int, int]:
 
 def heatmap(saliency_map: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Colour a map (h, w) float32 in [0, 1]; returns (h, w, 3) uint8 RGB."""
-    levels = np.clip(saliency_map * 255 + 0.5, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, COLOUR_MAP), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return _COLOURS[_levels(saliency_map)]
 
 
 def overlay(finding: Finding, label: str | None = None, source: str = ENSEMBLE) -> NDArray[np.uint8]:
-    """Lay the heatmap of a class over the film; returns (h, w, 3) uint8 RGB, at most 1024 pixels on a side.
+    """Lay the heatmap of a class over the film; returns (h, w, 3) uint8 RGB, at most 768 pixels on a side.
 
     Where the map is zero the film shows unchanged: the colour's opacity grows with the map.
     """
-    film = film_image(finding.film)
-    saliency_map = lay_on_film(finding.saliency[source][label or finding.label], *film.shape)
-    opacity = (OVERLAY_OPACITY * np.clip(saliency_map * 2, 0, 1))[..., None]
-    blend = film[..., None] * (1 - opacity) + heatmap(saliency_map) * opacity
-    return np.clip(blend + 0.5, 0, 255).astype(np.uint8)
+    film = film_image(finding.film, OVERLAY_SIDE)
+    levels = _levels(lay_on_film(finding.saliency[source][label or finding.label], *film.shape))
+    # Colour and opacity follow from the level alone: looked up, in bytes, it is several times as fast as in floats.
+    shown = cv2.multiply(film, cv2.LUT(levels, _SHARE_OF_FILM), scale=1 / 255)
+    colour = cv2.LUT(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB), _SHARE_OF_COLOUR)
+    return np.asarray(cv2.add(cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), colour), dtype=np.uint8)
 
 
 def heatmap_layer(saliency_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.uint8]:

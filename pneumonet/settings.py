@@ -11,6 +11,7 @@ from pneumonet.errors import ConfigError
 
 DEFAULT_SNAPSHOT: Final = Path(__file__).resolve().parents[1] / "model_card"
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+ENGINES: Final = ("auto", "torch", "openvino")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Settings:
         model: PNEUMONET_MODEL: a snapshot folder, or `org/name` on the Hub. Default: the committed `model_card/`.
         revision: PNEUMONET_REVISION: branch, tag or commit of the Hub repo. Default: the repo's default branch.
         device: PNEUMONET_DEVICE: auto, cpu, cuda or mps.
+        engine: PNEUMONET_ENGINE: auto (OpenVINO on a CPU, else torch), torch or openvino.
+        cache_dir: PNEUMONET_CACHE_DIR: where the converted backbones are kept. Default: `pneumonet` below
+            XDG_CACHE_HOME or `~/.cache`.
         host: PNEUMONET_HOST: the address to serve at. Default 127.0.0.1, and 0.0.0.0 on a Space
             (GRADIO_SERVER_NAME).
         port: PNEUMONET_PORT: the port to serve at. Default 7860 (GRADIO_SERVER_PORT on a Space).
@@ -41,6 +45,8 @@ class Settings:
     model: str = str(DEFAULT_SNAPSHOT)
     revision: str | None = None
     device: str = "auto"
+    engine: str = "auto"
+    cache_dir: Path = field(default_factory=lambda: _cache_dir({}))
     host: str = "127.0.0.1"
     port: int = 7860
     root_path: str = ""
@@ -65,6 +71,8 @@ class Settings:
             model=values.get("PNEUMONET_MODEL") or str(DEFAULT_SNAPSHOT),
             revision=values.get("PNEUMONET_REVISION") or None,
             device=_one_of(values, "PNEUMONET_DEVICE", DEVICES),
+            engine=_one_of(values, "PNEUMONET_ENGINE", ENGINES),
+            cache_dir=_cache_dir(values),
             host=values.get("PNEUMONET_HOST") or values.get("GRADIO_SERVER_NAME") or "127.0.0.1",
             port=_number(values, ("PNEUMONET_PORT", "GRADIO_SERVER_PORT"), 7860, 0, 65535),
             root_path=_root_path(values),
@@ -77,6 +85,13 @@ class Settings:
             is_space=bool(values.get("SPACE_ID")),
             users=_users(values),
         )
+
+
+def _cache_dir(values: Mapping[str, str]) -> Path:
+    if chosen := values.get("PNEUMONET_CACHE_DIR"):
+        return Path(chosen).expanduser()
+    # Not Path.home(), which raises for a user without one.
+    return Path(values.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pneumonet"
 
 
 def _one_of(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given)
     try:
-        model = PneumoNet.from_pretrained(arguments.model, revision=arguments.revision)
+        model = PneumoNet.from_pretrained(arguments.model, revision=arguments.revision, engine="torch")
         films = _films(model, arguments)
         known = _provenance(model, arguments, given)
         command = _compare if arguments.parity_with else _score

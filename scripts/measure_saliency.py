@@ -21,8 +21,9 @@ from pneumonet.evaluation import faithfulness as faith
 from pneumonet.evaluation.provenance import provenance, write_report
 from pneumonet.evaluation.table import aligned
 from pneumonet.finding import ENSEMBLE, Finding
-from pneumonet.members import to_batch
+from pneumonet.members import Member
 from pneumonet.model import PneumoNet
+from pneumonet.preprocessing import to_batch
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import read_radiograph
 from pneumonet.saliency import scaled
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return every figure, by what it measures."""
-    model = PneumoNet.from_pretrained(arguments.model)
+    model = PneumoNet.from_pretrained(arguments.model, engine="torch")
     held_back = split_films(arguments.data, model.snapshot.config.held_back_fold)[1]
     rng = np.random.default_rng(arguments.seed)
     order = rng.permutation(len(held_back))[: max(arguments.films, arguments.marked_films)]
@@ -92,7 +93,8 @@ def _faithfulness(model: PneumoNet, explained: Findings, rng: np.random.Generato
 def _randomisation(model: PneumoNet, explained: Findings, seed: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     ensembles: list[dict[str, Any]] = [{} for _ in explained]
-    for member in model.ensemble.members:
+    for config in model.snapshot.config.members:
+        member = Member.load(config, model.snapshot.path)
         others = {name: faith.randomised(member, head_only=name == "head", seed=seed) for name in ("head", "all")}
         values: dict[str, list[float]] = {name: [] for name in others}
         for (film, finding), whole in zip(explained, ensembles, strict=True):

@@ -31,7 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("arch", help="timm architecture: convnext_tiny, tf_efficientnetv2_s, or a teacher's")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run, ignored by git")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"))
-    parser.add_argument("--init", default=default.init, help=f"{', '.join(INITS)}, or a run's folder to go on from")
+    parser.add_argument(
+        "--init",
+        default=default.init,
+        help=f"{', '.join(INITS)}, or a folder to go on from: a run's or a snapshot's member's",
+    )
     parser.add_argument("--teacher", action="append", default=[], help="folder of a finished run; may be repeated")
     parser.add_argument("--sizes", type=_size, nargs="+", default=list(default.sizes), metavar="EPOCH:PIXELS")
     parser.add_argument("--precision", choices=["bfloat16", "float32"], default=default.precision)

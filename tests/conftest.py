@@ -5,6 +5,7 @@ import tempfile
 
 # huggingface_hub and gradio read these once, when they are imported.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="pneumonet-tests-hf-")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pneumonet-tests-cache-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -48,16 +48,15 @@ def test_the_committed_snapshot_is_the_ensemble_that_was_ordered() -> None:
 
 
 def test_numbers_that_are_not_finite_are_an_error_not_an_answer(tiny_model: PneumoNet) -> None:
+    ensemble = tiny_model.ensemble
+
     class Broken:
-        config = tiny_model.ensemble.members[0].config
+        name, device, precision, heads = "broken", "cpu", "float32", ensemble.heads
 
-        def features(self, batch: torch.Tensor) -> torch.Tensor:
-            return batch
+        def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: np.full((len(batch), head.width, 3, 3), np.nan, "f4") for name, head in self.heads.items()}
 
-        def head(self, features: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(features), 3), float("nan"))
-
-    broken = Ensemble([Broken()], tiny_model.ensemble.input_config, torch.device("cpu"))  # type: ignore[list-item]
+    broken = Ensemble(ensemble.configs, ensemble.input_config, Broken())
     with pytest.raises(InternalError, match="not finite"):
         broken.forward(_films(1))
 

@@ -7,8 +7,9 @@ import pytest
 
 from pneumonet.evaluation import faithfulness as faith
 from pneumonet.finding import ENSEMBLE
-from pneumonet.members import to_batch
+from pneumonet.members import Member
 from pneumonet.model import PneumoNet
+from pneumonet.preprocessing import to_batch
 from pneumonet.radiograph import Radiograph
 from tests.support.films import phantom
 from tests.support.snapshots import INPUT
@@ -87,7 +88,7 @@ def test_similarity_is_of_ranks() -> None:
 def test_drawing_weights_anew_changes_them_and_leaves_the_model_s_own(
     tiny_model: PneumoNet, film: Radiograph, head_only: bool
 ) -> None:
-    member = tiny_model.ensemble.members[1]
+    member = Member.load(tiny_model.snapshot.config.members[1], tiny_model.snapshot.path)
     before = {name: tensor.clone() for name, tensor in member.model.state_dict().items()}
     other = faith.randomised(member, head_only=head_only, seed=3).model.state_dict()
     assert all((tensor == before[name]).all() for name, tensor in member.model.state_dict().items())

@@ -2,16 +2,17 @@
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from pneumonet.errors import AdmissionError, EmptyFileError, PneumoNetError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
+from pneumonet.snapshot import MemberConfig
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 from tests.support.films import encoded, phantom
 from tests.support.snapshots import write_tiny_snapshot
@@ -93,15 +94,22 @@ def test_an_age_outside_the_training_s_is_warned_of_and_not_repeated(
     assert all("45" not in warning for warning in about_age)
 
 
+def _always_answer(
+    model: PneumoNet, config: MemberConfig, logits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = model.ensemble.heads[config.name]
+    bias = np.array(logits, dtype=np.float32) * np.float32(config.temperature)
+    monkeypatch.setitem(model.ensemble.heads, config.name, replace(head, weight=head.weight * 0, bias=bias))
+
+
 def _answer_of(
     folder: Path, logits: tuple[list[float], list[float]], monkeypatch: pytest.MonkeyPatch, **options: float
 ) -> Finding:
     """The finding of a film whose members' logits are given, temperatures and all else real."""
     write_tiny_snapshot(folder, **options)  # type: ignore[arg-type]
     model = PneumoNet.from_pretrained(folder, device="cpu")
-    for member, values in zip(model.ensemble.members, logits, strict=True):
-        answer = torch.tensor([values]) * member.config.temperature
-        monkeypatch.setattr(member, "head", lambda features, answer=answer: answer.expand(len(features), -1))
+    for config, values in zip(model.ensemble.configs, logits, strict=True):
+        _always_answer(model, config, values, monkeypatch)
     return model.predict(_film(), saliency=False)
 
 
@@ -151,8 +159,8 @@ def test_a_film_answered_by_force_names_no_risk(tmp_path: Path, monkeypatch: pyt
     answer = _logits(0.01, 0.98, 0.01)
     write_tiny_snapshot(tmp_path, max_distance=1e-6)
     model = PneumoNet.from_pretrained(tmp_path, device="cpu")
-    for member in model.ensemble.members:
-        monkeypatch.setattr(member, "head", lambda features: torch.tensor([answer]).expand(len(features), -1) * 1.3)
+    for config in model.ensemble.configs:
+        _always_answer(model, config, answer, monkeypatch)
     finding = model.predict(_film(), force=True, saliency=False)
     assert finding.confidence > 0.7
     assert finding.risk is Risk.INDETERMINATE

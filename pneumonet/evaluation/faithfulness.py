@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from pneumonet.engines.torch import TorchEngine
 from pneumonet.finding import ENSEMBLE, Finding
-from pneumonet.members import Member, squash
+from pneumonet.members import Member
 from pneumonet.model import PneumoNet
+from pneumonet.preprocessing import squash
 from pneumonet.radiograph import Radiograph
 from pneumonet.saliency import grad_cam, lay_on_film
 from pneumonet.taxonomy import CLASS_NAMES
@@ -144,11 +146,10 @@ def randomised(member: Member, *, head_only: bool, seed: int) -> Member:
     return Member(member.config, model)
 
 
-def map_of(member: Member, batch: torch.Tensor, label: str) -> Map:
+def map_of(member: Member, batch: NDArray[np.float32], label: str) -> Map:
     """Return a member's map, (h, w), of a batch of one."""
-    with torch.inference_mode():
-        features = member.features(batch)
-    return np.asarray(grad_cam(member, features)[0, CLASS_NAMES.index(label)], dtype=np.float32)
+    features = TorchEngine([member]).features(batch)[member.config.name]
+    return np.asarray(grad_cam(member.head(), features)[0, CLASS_NAMES.index(label)], dtype=np.float32)
 
 
 def disturbed(film: Radiograph) -> dict[str, Radiograph]:

@@ -18,6 +18,7 @@ from pneumonet.calibration import (
     prediction_set,
     softmax,
 )
+from pneumonet.engines.torch import TorchEngine
 from pneumonet.ensemble import Ensemble, combine, disagreement
 from pneumonet.feature_space import FeatureSpace, save_spaces
 from pneumonet.members import Member
@@ -59,9 +60,8 @@ class Answers:
     """What the members say of a list of films, through the same road as a user's file."""
 
     def __init__(self, films: Sequence[Path], members: Sequence[Member], input_config: InputConfig) -> None:
-        import torch
-
-        ensemble = Ensemble(members, input_config, torch.device("cpu"))
+        configs = [member.config for member in members]
+        ensemble = Ensemble(configs, input_config, TorchEngine(members))
         self.labels = np.array([CLASS_NAMES.index(str(label_of(film))) for film in films])
         self.patients = np.array([patient_of(film) for film in films])
         logits: dict[str, list[NDArray[np.float32]]] = {m.config.name: [] for m in members}
@@ -69,10 +69,10 @@ class Answers:
         vectors[THUMBNAIL] = []
         for start in tqdm(range(0, len(films), _BATCH), desc="films", mininterval=5):
             batch = [read_radiograph(film) for film in films[start : start + _BATCH]]
-            vectors[THUMBNAIL].append(np.stack([thumbnail(film) for film in batch]))
+            vectors[THUMBNAIL].append(np.stack([thumbnail(film.pixels) for film in batch]))
             for passed in ensemble.forward(batch).members:
-                logits[passed.member.config.name].append(passed.logits)
-                vectors[passed.member.config.name].append(passed.pooled)
+                logits[passed.config.name].append(passed.logits)
+                vectors[passed.config.name].append(passed.pooled)
         self.logits = {name: np.concatenate(parts) for name, parts in logits.items()}
         self.vectors = {name: np.concatenate(parts) for name, parts in vectors.items()}
 

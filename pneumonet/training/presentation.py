@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from pneumonet.members import squash
-from pneumonet.presentation import PRESENTATIONS, THUMBNAIL_SIDE, UPRIGHT, PresentationClassifier, standardised
+from pneumonet.presentation import PRESENTATIONS, UPRIGHT, PresentationClassifier, thumbnail
 from pneumonet.radiograph import Radiograph
 
 # Strong, so that the classifier leans on the chest's broad shape and not on habits of the archive: adults pass too.
@@ -29,15 +28,11 @@ def fit_presentation(films: Iterable[Radiograph], seed: int = 2026) -> Presentat
     thumbnails, shown = [], []
     for film in films:
         for name, present in _PRESENT.items():
-            thumbnails.append(_thumbnail(present(film.pixels, rng)))
+            thumbnails.append(thumbnail(np.ascontiguousarray(present(film.pixels, rng))))
             shown.append(name.partition(" ")[0])
     order = [PRESENTATIONS.index(name) for name in shown]
     model = LogisticRegression(C=_INVERSE_REGULARISATION, max_iter=1000).fit(np.stack(thumbnails), order)
     return PresentationClassifier(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
-
-
-def _thumbnail(pixels: Pixels) -> NDArray[np.float32]:
-    return standardised(squash(np.ascontiguousarray(pixels), THUMBNAIL_SIDE))
 
 
 def _cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:

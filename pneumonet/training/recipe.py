@@ -8,7 +8,7 @@ class Recipe:
     """Everything that decides a run's weights, beside the films.
 
     Attributes:
-        init: Where the weights start: one of `INITS`, or the folder of a run to go on from.
+        init: Where the weights start: one of `INITS`, or the folder to go on from: a run's or a snapshot's member's.
         teachers: Folders of the runs whose mean answer a student follows, and the first one's feature maps; none for a
             teacher, which learns from the labels alone.
         sizes: (first epoch, side in pixels) pairs: progressive resizing.

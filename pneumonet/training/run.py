@@ -21,7 +21,7 @@ from pneumonet.training.backbones import INITS, TimmModel, build_backbone, norma
 from pneumonet.training.distillation import LEVELS, Distillation
 from pneumonet.training.films import FilmSet
 from pneumonet.training.recipe import Recipe
-from pneumonet.training.run_folder import CHECKPOINT, HISTORY, RECIPE, load_averaged
+from pneumonet.training.run_folder import CHECKPOINT, HISTORY, RECIPE, load_start
 
 
 @dataclass
@@ -110,12 +110,12 @@ class Run:
             return build_backbone(recipe.arch, recipe.init, recipe.drop_path)
         start = Path(recipe.init)
         if not start.is_dir():
-            raise FileNotFoundError(f"expected {', '.join(INITS)} or a run's folder to start from, got {recipe.init}")
-        started, earlier = load_averaged(start)
-        if (earlier["arch"], earlier["held_back_fold"]) != (recipe.arch, recipe.held_back_fold):
+            raise FileNotFoundError(f"expected {', '.join(INITS)} or a folder to start from, got {recipe.init}")
+        started, arch, fold = load_start(start)
+        if (arch, fold) != (recipe.arch, recipe.held_back_fold):
             raise ValueError(
                 f"expected a {recipe.arch} that has not seen the films held back here, got {start.name}: "
-                f"{earlier['arch']}, fold {earlier['held_back_fold']}"
+                f"{arch}, fold {fold}"
             )
         model = build_backbone(recipe.arch, "random", recipe.drop_path)
         model.load_state_dict(started.state_dict())

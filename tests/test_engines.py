@@ -1,0 +1,191 @@
+"""Both engines say the same of a film; what was converted is kept, checked, and made anew where it is damaged."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pneumonet.engines import open_engine
+from pneumonet.engines.graph import open_graph
+from pneumonet.engines.openvino import OpenVinoEngine
+from pneumonet.engines.torch import TorchEngine
+from pneumonet.errors import ConfigError, SnapshotError
+from pneumonet.model import PneumoNet
+from pneumonet.preprocessing import to_batch
+from pneumonet.radiograph import Radiograph
+from pneumonet.settings import DEFAULT_SNAPSHOT, Settings
+from pneumonet.snapshot import SnapshotConfig
+from tests.support.films import encoded, phantom
+from tests.support.snapshots import write_tiny_snapshot
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _batch(config: SnapshotConfig, count: int) -> np.ndarray:
+    films = [Radiograph(phantom(200 + 10 * i, 240, seed=i).astype(np.float32) / 255, "PNG") for i in range(count)]
+    return to_batch(films, config.input)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=["tiny", "committed"])
+def snapshot(request: pytest.FixtureRequest, tiny_snapshot: Path) -> Path:
+    return tiny_snapshot if request.param == "tiny" else DEFAULT_SNAPSHOT
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_openvino_in_float32_gives_torch_s_features(snapshot: Path, cache: Path, count: int) -> None:
+    config = SnapshotConfig.read(snapshot)
+    batch = _batch(config, count)
+    reference = TorchEngine.open(snapshot, config, "cpu").features(batch)
+    engine = OpenVinoEngine(open_graph(snapshot, config, cache), precision="float32")
+    ours = engine.features(batch)
+    assert list(ours) == [member.name for member in config.members]
+    for name, features in ours.items():
+        assert features.dtype == np.float32
+        scale = float(np.abs(reference[name]).max())
+        np.testing.assert_allclose(features, reference[name], atol=1e-3 * scale)
+
+
+def test_the_engine_that_is_chosen_by_itself_answers_as_torch_does(cache: Path) -> None:
+    """In bfloat16 too, where this CPU has it: label and set the same, probabilities near."""
+    config = SnapshotConfig.read(DEFAULT_SNAPSHOT)
+    settings = Settings(cache_dir=cache)
+    film = encoded(phantom(400, 420))
+    by_torch = PneumoNet.from_pretrained(DEFAULT_SNAPSHOT, engine="torch", settings=settings).predict(film, force=True)
+    chosen = PneumoNet.from_pretrained(DEFAULT_SNAPSHOT, device="cpu", settings=settings)
+    assert chosen.ensemble.engine.name == "openvino"
+    ours = chosen.predict(film, force=True)
+    tolerance = 1e-3 if chosen.ensemble.engine.precision == "float32" else 0.03
+    assert ours.label == by_torch.label
+    np.testing.assert_allclose(list(ours.probabilities.values()), list(by_torch.probabilities.values()), atol=tolerance)
+    for source, maps in by_torch.saliency.items():
+        for label, saliency_map in maps.items():
+            np.testing.assert_allclose(ours.saliency[source][label], saliency_map, atol=max(0.02, 3 * tolerance))
+    assert config.fingerprint in str(next((cache / "engines").iterdir()))
+
+
+def test_a_second_start_converts_nothing_and_loads_no_torch(tiny_snapshot: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path;"
+        "from pneumonet.model import PneumoNet; from pneumonet.settings import Settings;"
+        "m = PneumoNet.from_pretrained(sys.argv[1], device='cpu', settings=Settings(cache_dir=Path(sys.argv[2])));"
+        "f = m.predict(sys.argv[3], force=True);"
+        "import json; print(json.dumps(['torch' in sys.modules, f.probabilities, m.ensemble.engine.name]))"
+    )
+    film = tmp_path / "film.png"
+    film.write_bytes(encoded(phantom()))
+    command = [sys.executable, "-c", script, str(tiny_snapshot), str(tmp_path / "cache"), str(film)]
+    first, second = (json.loads(subprocess.check_output(command, cwd=ROOT, text=True)) for _ in range(2))
+    assert (first[0], second[0]) == (True, False)
+    assert first[2] == second[2] == "openvino"
+    assert second[1] == pytest.approx(first[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["graph.xml", "graph.bin", "heads.safetensors", "digests.json"])
+@pytest.mark.parametrize("how", ["cut short", "changed", "missing"])
+def test_a_damaged_conversion_is_made_anew(
+    tiny_snapshot: Path, tmp_path: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = SnapshotConfig.read(tiny_snapshot)
+    batch = _batch(config, 1)
+    expected = OpenVinoEngine(open_graph(tiny_snapshot, config, tmp_path)).features(batch)
+    (folder,) = (tmp_path / "engines").iterdir()
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if how == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "changed":
+        path.write_bytes(content[:-20] + bytes(byte ^ 1 for byte in content[-20:]))
+    with caplog.at_level(logging.WARNING):
+        again = OpenVinoEngine(open_graph(tiny_snapshot, config, tmp_path)).features(batch)
+    assert "damaged" in caplog.text
+    for member, features in expected.items():
+        np.testing.assert_allclose(again[member], features, atol=1e-4)
+    assert path.stat().st_size == len(content) or name == "digests.json"
+
+
+def test_a_cache_that_cannot_be_written_costs_a_conversion_and_says_so(
+    tiny_snapshot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "engines").write_text("a file where the folder would be")
+    config = SnapshotConfig.read(tiny_snapshot)
+    with caplog.at_level(logging.WARNING):
+        engine = OpenVinoEngine(open_graph(tiny_snapshot, config, tmp_path))
+    assert "cannot be cached" in caplog.text
+    assert set(engine.features(_batch(config, 1))) == {"convnext_tiny", "efficientnetv2_s"}
+
+
+def test_other_weights_are_another_conversion(tmp_path: Path) -> None:
+    for version in ("0.0.1", "0.0.2"):
+        write_tiny_snapshot(tmp_path / version, version=version)
+        open_graph(tmp_path / version, SnapshotConfig.read(tmp_path / version), tmp_path / "cache")
+    assert len(list((tmp_path / "cache" / "engines").iterdir())) == 2
+
+
+def test_two_threads_do_not_mix_their_films(tiny_snapshot: Path, cache: Path) -> None:
+    config = SnapshotConfig.read(tiny_snapshot)
+    engine = OpenVinoEngine(open_graph(tiny_snapshot, config, cache))
+    batches = list(_batch(config, 6)[:, None])
+    alone = [engine.features(batch) for batch in batches]
+    together: list[dict[str, np.ndarray]] = [{} for _ in batches]
+
+    def work(i: int) -> None:
+        for _ in range(5):
+            together[i] = engine.features(batches[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for expected, got in zip(alone, together, strict=True):
+        for name in expected:
+            np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_openvino_s_own_reporting_is_off() -> None:
+    """It would send an event to its maker at each import."""
+    script = (
+        "import socket, sys\n"
+        "def refuse(*_): raise SystemExit('something asked the network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "import pneumonet.engines.openvino, openvino\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True)
+    assert out.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_an_engine_that_cannot_run_there_is_a_clear_error(tiny_snapshot: Path, tmp_path: Path) -> None:
+    config = SnapshotConfig.read(tiny_snapshot)
+    with pytest.raises(ConfigError, match="openvino runs on a CPU"):
+        open_engine("openvino", "cuda", tiny_snapshot, config, tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused_at_conversion(tiny_snapshot: Path, tmp_path: Path) -> None:
+    config = write_tiny_snapshot(tmp_path / "snapshot")
+    (tmp_path / "snapshot" / "convnext_tiny" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(SnapshotError, match="convnext_tiny"):
+        open_graph(tmp_path / "snapshot", config, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cuda_gives_the_cpu_s_features(tiny_snapshot: Path) -> None:
+    config = SnapshotConfig.read(tiny_snapshot)
+    batch = _batch(config, 2)
+    by_cpu, by_cuda = (TorchEngine.open(tiny_snapshot, config, place).features(batch) for place in ("cpu", "cuda"))
+    for name, features in by_cpu.items():
+        np.testing.assert_allclose(by_cuda[name], features, atol=1e-2)
