@@ -11,6 +11,7 @@ from PIL import Image
 
 from pneumonet.errors import Reason, SnapshotError
 from pneumonet.feature_space import FeatureSpace
+from pneumonet.preprocessing import reduced
 from pneumonet.presentation import (
     PRESENTATIONS,
     REASONS,
@@ -21,7 +22,6 @@ from pneumonet.presentation import (
     standardised,
     thumbnail,
 )
-from pneumonet.preprocessing import reduced
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import AdmissionConfig
 
@@ -210,4 +210,4 @@ def _is_page(film: Radiograph) -> bool:
     """A page: most pixels are white, and few are of a tone between white and black."""
     if np.count_nonzero(film.pixels > 0.9) <= 0.5 * film.pixels.size:
         return False
-    return np.count_nonzero((film.pixels > 0.1) & (film.pixels <= 0.9)) < 0.2 * film.pixels.size
+    return bool(np.count_nonzero((film.pixels > 0.1) & (film.pixels <= 0.9)) < 0.2 * film.pixels.size)

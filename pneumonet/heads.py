@@ -38,7 +38,7 @@ class Head:
     @property
     def width(self) -> int:
         """Number of pooled features."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     def embed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the linear layer sees, (N, C), of a feature map (N, C, h, w): the member's own space of films."""

@@ -29,7 +29,7 @@ def squash(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def reduced(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a film (H, W), its aspect kept, at no more than 512 pixels on a side: what judges the whole needs no more."""
+    """Return a film (H, W) at no more than 512 pixels on a side, its aspect kept: to judge the whole needs no more."""
     height, width = pixels.shape
     scale = _REDUCED_SIDE / max(height, width)
     if scale >= 1:

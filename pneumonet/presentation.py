@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save_file
 from pneumonet.calibration import softmax
 from pneumonet.errors import SnapshotError
 from pneumonet.preprocessing import reduced, squash
-from pneumonet.radiograph import Radiograph
 
 THUMBNAIL_SIDE: Final = 32
 UPRIGHT: Final = "upright"

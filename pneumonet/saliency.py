@@ -24,7 +24,8 @@ def grad_cam(head: Head, features: NDArray[np.float32]) -> NDArray[np.float32]:
         of its gradient. Not scaled; see `scaled`.
     """
     maps = np.einsum("nkc,nchw->nkhw", head.channel_weights(features), features, optimize=True)
-    return np.maximum(maps, 0, dtype=np.float32)
+    positive: NDArray[np.float32] = np.maximum(maps, 0, dtype=np.float32)
+    return positive
 
 
 def scaled(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pneumonet.errors import ConfigError
 
 DEFAULT_SNAPSHOT: Final = Path(__file__).resolve().parents[1] / "model_card"
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 ENGINES: Final = ("auto", "torch", "openvino")
+LOG_FORMATS: Final = ("json", "text")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Settings:
             that it took too long. Default 60.
         requests_per_minute: PNEUMONET_REQUESTS_PER_MINUTE: how many POST requests one client may send in a minute, in
             bursts of a quarter of them; 0 for no limit. Default 1200. A browser sends three a film.
+        cache_seconds: PNEUMONET_CACHE_SECONDS: how long an answer is kept for the same film again, without any pixel of
+            it. Default 0: nothing is kept.
+        redis_url: PNEUMONET_REDIS_URL: the Redis server that keeps answers for several processes, such as
+            `redis://host:6379/0`. Default: each process's own memory.
+        batch_wait_ms: PNEUMONET_BATCH_WAIT_MS: how many milliseconds a film may wait for others to share its pass; 0
+            for a pass each. Default: 10 on an accelerator, 0 on a CPU.
+        log_format: PNEUMONET_LOG_FORMAT: json, one object a line, or text.
         allowed_origins: PNEUMONET_ALLOWED_ORIGINS: the other sites whose pages may ask, such as
             `https://example.org`, with commas between. Default none.
         is_space: SPACE_ID is set, as Hugging Face sets it on a Space.
@@ -55,6 +63,10 @@ class Settings:
     max_waiting: int = 32
     request_seconds: int = 60
     requests_per_minute: int = 1200
+    cache_seconds: int = 0
+    redis_url: str | None = field(default=None, repr=False)
+    batch_wait_ms: int | None = None
+    log_format: str = "json"
     allowed_origins: tuple[str, ...] = ()
     is_space: bool = False
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -81,6 +93,10 @@ class Settings:
             max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 32, 0, 10_000),
             request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
             requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 1200, 0, 1_000_000),
+            cache_seconds=_number(values, ("PNEUMONET_CACHE_SECONDS",), 0, 0, 86_400),
+            redis_url=values.get("PNEUMONET_REDIS_URL") or None,
+            batch_wait_ms=_number(values, ("PNEUMONET_BATCH_WAIT_MS",), None, 0, 1000),
+            log_format=_one_of(values, "PNEUMONET_LOG_FORMAT", LOG_FORMATS),
             allowed_origins=_origins(values),
             is_space=bool(values.get("SPACE_ID")),
             users=_users(values),
@@ -94,6 +110,9 @@ def _cache_dir(values: Mapping[str, str]) -> Path:
     return Path(values.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pneumonet"
 
 
+_Default = TypeVar("_Default", int, None)
+
+
 def _one_of(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
     value = (values.get(name) or choices[0]).lower()
     if value not in choices:
@@ -101,7 +120,9 @@ def _one_of(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> s
     return value
 
 
-def _number(values: Mapping[str, str], names: tuple[str, ...], default: int, low: int, high: int) -> int:
+def _number(
+    values: Mapping[str, str], names: tuple[str, ...], default: _Default, low: int, high: int
+) -> int | _Default:
     name = next((name for name in names if values.get(name)), None)
     if name is None:
         return default

@@ -124,7 +124,7 @@ def convert(snapshot_path: Path, config: SnapshotConfig) -> Graph:
             self.models = torch.nn.ModuleList([member.model for member in members])
 
         def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(model.forward_features(batch) for model in self.models)
+            return tuple(member.features(batch) for member in members)
 
     side = config.input.size
     with warnings.catch_warnings():

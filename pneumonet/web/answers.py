@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
+from pneumonet.web.logs import log_request
 from pneumonet.web.request_id import new_request_id
 
 logger = logging.getLogger("pneumonet.doors")
@@ -56,10 +57,9 @@ def too_large(limit: int) -> FileTooLargeError:
     return FileTooLargeError(f"The file is larger than {limit / 1e6:g} MB, the most that this server takes.")
 
 
-def log_refusal(request_id: str, door: str, code: str, started: float | None = None) -> None:
+def log_refusal(request_id: str, door: str, code: str, started: float | None = None, route: str | None = None) -> None:
     """Log a request that got no further, in the line that every answer gets; `started` is a `time.perf_counter()`."""
-    duration = 0.0 if started is None else milliseconds_since(started)
-    logger.info("request=%s door=%s code=%s duration_ms=%.1f", request_id, door, code, duration)
+    log_request(request_id, door, code, 0.0 if started is None else milliseconds_since(started), route)
 
 
 def unforeseen(error: Exception, request_id: str) -> InternalError:

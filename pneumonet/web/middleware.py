@@ -18,6 +18,7 @@ from pneumonet.settings import Settings
 from pneumonet.web.answers import as_error, error_response, log_refusal, text_response, unforeseen
 from pneumonet.web.bodies import read_body
 from pneumonet.web.login import CHALLENGE, Login, check_site
+from pneumonet.web.metrics import Metrics, route_of
 from pneumonet.web.rates import RateLimit
 from pneumonet.web.request_id import new_request_id
 from pneumonet.web.rest import METHODS
@@ -44,8 +45,8 @@ _CODES: Final = {404: "not_found", 405: BadRequestError.code}
 class RequestGate:
     """Give each request an id, bound its body, close what is not offered, and answer failures in words."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, page: Any) -> None:
-        self.app, self.settings, self.root_path = app, settings, settings.root_path
+    def __init__(self, app: ASGIApp, settings: Settings, page: Any, metrics: Metrics) -> None:
+        self.app, self.settings, self.root_path, self.metrics = app, settings, settings.root_path, metrics
         self.rates, self.login = RateLimit(settings.requests_per_minute), Login(settings.users)
         self.embedding = _SPACE if settings.is_space else _SELF
         self.events = frozenset(page.fns)
@@ -75,6 +76,7 @@ class RequestGate:
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 begun = True
+                self.metrics.responded(path, message["status"], time.perf_counter() - started)
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -83,7 +85,7 @@ class RequestGate:
                 if message["status"] == NotLoggedInError.http_status:
                     headers.update(CHALLENGE)
                 if message["status"] in _CODES:
-                    log_refusal(request_id, door, _CODES[message["status"]], started)
+                    log_refusal(request_id, door, _CODES[message["status"]], started, route_of(path))
             await send(message)
 
         try:
@@ -94,12 +96,12 @@ class RequestGate:
                 answer, receive = self._mistake(path, body, request_id), _replaying(body, receive)
             await (answer or self.app)(scope, receive, send_with_id)
         except PneumoNetError as error:
-            log_refusal(request_id, door, error.code, started)
+            log_refusal(request_id, door, error.code, started, route_of(path))
             # Gradio's clients show the text of a failed upload as it stands.
             told: Response = text_response(error) if path == UPLOAD_ROUTE else error_response(error, request_id)
             await told(scope, receive, send_with_id)
         except ClientDisconnect:
-            log_refusal(request_id, door, BadRequestError.code, started)
+            log_refusal(request_id, door, BadRequestError.code, started, route_of(path))
         except asyncio.CancelledError:
             # Only a server that stops cancels: what is open ends here, without a traceback in the log.
             if not begun:
@@ -109,7 +111,8 @@ class RequestGate:
         except Exception as error:
             if begun and isinstance(error.__cause__, HTTPException):
                 # Gradio's streams begin before they look for what was asked, say so in an event, and break off.
-                log_refusal(request_id, door, _CODES.get(error.__cause__.status_code, BadRequestError.code), started)
+                code = _CODES.get(error.__cause__.status_code, BadRequestError.code)
+                log_refusal(request_id, door, code, started, route_of(path))
                 if not ended:
                     await send({"type": "http.response.body"})
                 return

@@ -1,4 +1,4 @@
-"""The plain HTTP routes: POST /predict, GET /health, GET /api."""
+"""The plain HTTP routes: POST /predict, GET /health, GET /api, GET /metrics."""
 
 import asyncio
 import time
@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 import anyio.to_thread
+import psutil
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
@@ -16,7 +17,7 @@ from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNet
 from pneumonet.finding import DISCLAIMER, Finding
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.taxonomy import CLASS_NAMES
-from pneumonet.web import schema
+from pneumonet.web import metrics, schema
 from pneumonet.web.answers import (
     NO_STORE,
     error_response,
@@ -33,6 +34,7 @@ METHODS: Final = {
     "/predict": ("POST",),
     "/health": ("GET", "HEAD"),
     "/api": ("GET", "HEAD"),
+    "/metrics": ("GET", "HEAD"),
     "/openapi.json": ("GET", "HEAD"),
 }
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
@@ -99,6 +101,9 @@ def health(service: Service) -> tuple[int, dict[str, Any]]:
         "models_loaded": healthy,
         "version": __version__,
         "model": service.model.info.to_dict() if healthy else None,
+        "engine": service.engine if healthy else None,
+        "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
+        "queue": {"length": service.present, "most": service.most_present},
     }
     return 200 if healthy else 503, body
 
@@ -147,6 +152,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "fields": {"file_data": f"base64 or a data URI of {film}"} | options,
             },
             {"method": "GET", "path": "/health", "answer": "200 when healthy, else 503"},
+            {"method": "GET", "path": "/metrics", "answer": "counters in Prometheus' text format"},
             {"method": "GET", "path": "/api", "answer": "this description"},
             {"method": "GET", "path": "/openapi.json", "answer": "the OpenAPI schema of these routes"},
         ],
@@ -171,6 +177,11 @@ def routes(service: Service) -> APIRouter:
     async def get_health() -> JSONResponse:
         status, body = health(service)
         return JSONResponse(body, status_code=status, headers=NO_STORE)
+
+    @router.head("/metrics", include_in_schema=False)
+    @router.get("/metrics", **schema.METRICS)
+    async def get_metrics() -> Response:
+        return Response(service.metrics.exposition(), media_type=metrics.CONTENT_TYPE, headers=NO_STORE)
 
     @router.head("/api", include_in_schema=False)
     @router.get("/api", **schema.API)

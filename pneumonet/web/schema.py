@@ -68,6 +68,11 @@ _ERROR: Final = {
     },
     "required": ["error", "code", "hint", "request_id"],
 }
+_ENGINE: Final = {
+    "type": "object",
+    "properties": {key: {"type": "string"} for key in ("name", "device", "precision")},
+    "required": ["name", "device", "precision"],
+}
 _HEALTH: Final = {
     "type": "object",
     "properties": {
@@ -76,8 +81,15 @@ _HEALTH: Final = {
         "models_loaded": {"type": "boolean"},
         "version": {"type": "string"},
         "model": {"anyOf": [_MODEL, {"type": "null"}]},
+        "engine": {"anyOf": [_ENGINE, {"type": "null"}]},
+        "memory_mib": {"type": "integer", "minimum": 0, "description": "Resident memory of the process, in MiB."},
+        "queue": {
+            "type": "object",
+            "properties": {"length": {"type": "integer"}, "most": {"type": "integer"}},
+            "required": ["length", "most"],
+        },
     },
-    "required": ["status", "timestamp", "models_loaded", "version", "model"],
+    "required": ["status", "timestamp", "models_loaded", "version", "model", "engine", "memory_mib", "queue"],
 }
 _MEANINGS: Final = {
     400: "The request is malformed, or holds no film.",
@@ -130,6 +142,11 @@ HEALTH: Final[dict[str, Any]] = {
     "summary": "Say whether films are answered.",
     "responses": {200: _json(_HEALTH, "Healthy."), 503: _json(_HEALTH, "Starting or unhealthy.")},
 }
+METRICS: Final[dict[str, Any]] = {
+    "summary": "Counters in Prometheus' text format.",
+    "responses": {200: {"description": "The counters.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                  401: ERRORS[401]},
+}  # fmt: skip
 API: Final[dict[str, Any]] = {
     "summary": "Say what the service offers: routes, limits and errors.",
     "responses": {200: _json({"type": "object"}, "What the service offers."), 401: ERRORS[401]},

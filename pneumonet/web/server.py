@@ -18,12 +18,14 @@ from pneumonet import __version__
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
+from pneumonet.web.logs import JsonFormatter
 from pneumonet.web.middleware import RequestGate
 from pneumonet.web.service import Service
 from pneumonet.web.tidying import private_folder, tidying
 
 _SHUTDOWN_SECONDS: Final = 3
 _SESSIONS_HELD: Final = 1000
+_TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def create_app(service: Service, page: Any = None) -> FastAPI:
@@ -60,7 +62,7 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         app_kwargs={"openapi_url": None},
         **options,
     )
-    app.add_middleware(RequestGate, settings, page)
+    app.add_middleware(RequestGate, settings, page, service.metrics)
     # Only listed sites may read answers, none by default; without this, Gradio's own rule lets every site read its.
     # Outside the gate: a browser's question beforehand carries no login, and refusals are to be read too.
     app.add_middleware(
@@ -103,8 +105,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def _set_up_logging(settings: Settings) -> JsonFormatter:
+    formatter = JsonFormatter()
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter if settings.log_format == "json" else logging.Formatter(_TEXT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("pneumonet").setLevel(logging.INFO)
     # Readers quote the values they stumble over, and in DICOM these may be a patient's.
     warnings.simplefilter("ignore")
@@ -112,6 +117,7 @@ def _set_up_logging() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # A page that is open holds a stream for as long; that a stop ends it is no error.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
+    return formatter
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -139,9 +145,15 @@ def serve(settings: Settings) -> int:
         reason = getattr(error, "strerror", None) or "it is not possible"
         print(f"PneumoNet cannot listen at {settings.host}:{settings.port}: {reason}.", file=sys.stderr)
         return 1
-    _set_up_logging()
+    formatter = _set_up_logging(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    service = Service(settings, lambda: PneumoNet.from_pretrained(settings=settings))
+
+    def load() -> PneumoNet:
+        model = PneumoNet.from_pretrained(settings=settings)
+        formatter.context |= {"engine": model.ensemble.engine.name, "revision": model.info.revision}
+        return model
+
+    service = Service(settings, load)
     config = uvicorn.Config(
         create_app(service),
         access_log=False,

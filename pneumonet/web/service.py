@@ -9,17 +9,32 @@ from typing import Final, Literal
 
 import anyio.to_thread
 
-from pneumonet.errors import BusyError, InternalError, ModelUnavailableError, PneumoNetError, TookTooLongError
+from pneumonet.engines.gathering import GatheringEngine
+from pneumonet.ensemble import Ensemble
+from pneumonet.errors import (
+    AdmissionError,
+    BusyError,
+    InternalError,
+    ModelUnavailableError,
+    PneumoNetError,
+    TookTooLongError,
+)
 from pneumonet.finding import Finding
 from pneumonet.model import PneumoNet
+from pneumonet.reading import read_radiograph
 from pneumonet.settings import Settings
-from pneumonet.web.answers import unforeseen
+from pneumonet.web.answers import milliseconds_since, unforeseen
+from pneumonet.web.cache import AnswerCache, Outcome, open_cache
+from pneumonet.web.logs import log_request
+from pneumonet.web.metrics import Metrics
 
 logger = logging.getLogger("pneumonet.service")
 
 Status = Literal["starting", "healthy", "unhealthy"]
-# One film at a time: a pass already uses every core, and two at once only make both slower.
-_AT_ONCE: Final = 1
+# One pass uses every core, so that more films at once only wait; but one is decoded while the other is passed.
+_AT_ONCE: Final = 2
+_AT_ONCE_GATHERED: Final = 16
+_GATHERING_WAIT_MS: Final = 10
 
 
 class Service:
@@ -40,8 +55,11 @@ class Service:
         self.failure: PneumoNetError | None = None
         self._load = load
         self._model: PneumoNet | None = None
+        self.metrics = Metrics()
+        self.present = 0
+        self._cache: AnswerCache | None = None
+        self._at_once = _AT_ONCE
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._present = 0
 
     @property
     def model(self) -> PneumoNet:
@@ -69,7 +87,7 @@ class Service:
     def _start(self, on_failure: Callable[[], None] | None) -> None:
         started = time.perf_counter()
         try:
-            self._model = self._load()
+            self._model = self._ready(self._load())
         except Exception as error:
             known = isinstance(error, PneumoNetError)
             self.failure = error if isinstance(error, PneumoNetError) else InternalError("The model failed to load.")
@@ -80,6 +98,42 @@ class Service:
             return
         self.status = "healthy"
         logger.info("model %s ready after %.1f s", self._model.info.revision, time.perf_counter() - started)
+
+    def _ready(self, model: PneumoNet) -> PneumoNet:
+        engine = model.ensemble.engine
+        self._cache = open_cache(self.settings, model.info, engine.precision)
+        self.metrics.loaded(model.info, engine.name, engine.precision, engine.device)
+        wait_ms = self.settings.batch_wait_ms
+        if wait_ms is None:
+            # Measured: on a CPU, films of one pass take as long as one after the other.
+            wait_ms = 0 if engine.device == "cpu" else _GATHERING_WAIT_MS
+        if not wait_ms:
+            return model
+        self._at_once = _AT_ONCE_GATHERED
+        self._turns = asyncio.Semaphore(_AT_ONCE_GATHERED)
+        gathering = GatheringEngine(
+            engine,
+            wait_seconds=wait_ms / 1000,
+            max_films=_AT_ONCE_GATHERED,
+            on_pass=self.metrics.batch_size.observe,
+        )
+        ensemble = Ensemble(model.ensemble.configs, model.ensemble.input_config, gathering)
+        return PneumoNet(model.snapshot, ensemble, model.admission, model.limits)
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """What runs the backbones: its name, device and precision.
+
+        Raises:
+            ModelUnavailableError: If no model is loaded.
+        """
+        engine = self.model.ensemble.engine
+        return {"name": engine.name, "device": engine.device, "precision": engine.precision}
+
+    @property
+    def most_present(self) -> int:
+        """How many films may wait or be analysed before the answer is "busy"."""
+        return self.settings.max_waiting + self._at_once
 
     async def answer(
         self,
@@ -105,27 +159,49 @@ class Service:
             PneumoNetError: Whatever went wrong; an unforeseen failure is an `InternalError`, its traceback in the log.
         """
         started = time.perf_counter()
-        code = "cancelled"
+        outcome: Finding | PneumoNetError | None = None
         try:
-            model = self.model
-            finding = await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
-            code = "ok"
-            return finding
+            outcome = await self._outcome(data, frame=frame, force=force, saliency=saliency)
+            if isinstance(outcome, PneumoNetError):
+                raise outcome
+            return outcome
         except PneumoNetError as error:
-            code = error.code
+            outcome = error
             raise
         except Exception as error:
-            code = InternalError.code
-            raise unforeseen(error, request_id) from error
+            outcome = unforeseen(error, request_id)
+            raise outcome from error
         finally:
-            duration = (time.perf_counter() - started) * 1000
-            logger.info("request=%s door=%s code=%s duration_ms=%.1f", request_id, door, code, duration)
+            duration = milliseconds_since(started)
+            code = "cancelled" if outcome is None else outcome.code if isinstance(outcome, PneumoNetError) else "ok"
+            log_request(request_id, door, code, duration)
+            self.metrics.answered(door, outcome, duration / 1000)
+
+    async def _outcome(self, data: bytes, *, frame: int | None, force: bool, saliency: bool) -> Outcome:
+        """Return a finding or admission's refusal: kept from the same film before, else in turn."""
+        model, cache = self.model, self._cache
+        if cache is None:
+            return await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
+        key = cache.key(data, frame=frame, force=force, saliency=saliency)
+        kept = await anyio.to_thread.run_sync(
+            lambda: cache.get(key, lambda: read_radiograph(data, frame=frame, limits=model.limits))
+        )
+        (self.metrics.cache_misses if kept is None else self.metrics.cache_hits).inc()
+        if kept is not None:
+            return kept
+        outcome: Outcome
+        try:
+            outcome = await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
+        except AdmissionError as error:
+            outcome = error
+        await anyio.to_thread.run_sync(cache.put, key, outcome)
+        return outcome
 
     async def _in_turn(self, work: Callable[[], Finding]) -> Finding:
-        if self._present >= self.settings.max_waiting + _AT_ONCE:
-            raise BusyError(f"{self._present} films are being analysed or wait; the queue is full.")
+        if self.present >= self.most_present:
+            raise BusyError(f"{self.present} films are being analysed or wait; the queue is full.")
         begun = asyncio.Event()
-        self._present += 1
+        self._come_and_go(+1)
         turn = asyncio.create_task(self._turn(work, begun))
         turn.add_done_callback(self._leave)
         try:
@@ -142,9 +218,15 @@ class Service:
     async def _turn(self, work: Callable[[], Finding], begun: asyncio.Event) -> Finding:
         async with self._turns:
             begun.set()
+            if self._at_once == _AT_ONCE:
+                self.metrics.batch_size.observe(1)
             return await anyio.to_thread.run_sync(work)
 
+    def _come_and_go(self, change: int) -> None:
+        self.present += change
+        self.metrics.queue_length.set(self.present)
+
     def _leave(self, turn: "asyncio.Task[Finding]") -> None:
-        self._present -= 1
+        self._come_and_go(-1)
         if not turn.cancelled():
             turn.exception()  # looked at, so that asyncio does not log what nobody waited for

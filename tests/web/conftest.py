@@ -33,6 +33,7 @@ from tests.support.films import encoded, phantom
 LIMIT_BYTES = 10_000_000
 # What the log holds of a request, whatever became of it: its door and code are groups.
 LOG_LINE = re.compile(r"request=[0-9a-f]{16} door=([a-z]+) code=([a-z_]+) duration_ms=\d+\.\d")
+LOG_FIELDS = {"time", "level", "logger", "request_id", "door", "route", "code", "duration_ms"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -218,7 +219,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 def unforeseen(log: str) -> list[str]:
     """Return what stands in a log only where something failed that nobody foresaw."""
-    return [sign for sign in ("Traceback", " ERROR ", "failed with") if sign in log]
+    return [sign for sign in ("Traceback", '"level": "ERROR"', "failed with") if sign in log]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -233,7 +233,7 @@ def test_health_when_healthy(running: Running) -> None:
         answer = http.get("/health")
     body = answer.json()
     assert answer.status_code == 200
-    assert set(body) == {"status", "timestamp", "models_loaded", "version", "model"}
+    assert set(body) == {"status", "timestamp", "models_loaded", "version", "model", "engine", "memory_mib", "queue"}
     assert (body["status"], body["models_loaded"]) == ("healthy", True)
     assert body["timestamp"].endswith("+00:00")
     assert body["model"] == running.service.model.info.to_dict()

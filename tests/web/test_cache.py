@@ -1,0 +1,204 @@
+"""The same film again: answered alike, without a pass, without a pixel kept, and without Redis where that is away."""
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pneumonet.errors import ConfigError
+from pneumonet.model import PneumoNet
+from pneumonet.settings import Settings
+from pneumonet.web.cache import AnswerCache, MemoryStore, RedisStore
+from tests.support.films import encoded, phantom
+from tests.support.net import free_port
+from tests.web.conftest import Running, serving
+
+FILM = encoded(phantom(321, 284))
+BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
+_OF_THE_REQUEST = ("request_id", "duration_ms", "timings")
+
+
+class Counting:
+    """An engine that counts its passes."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.passes = engine, 0
+        self.name, self.device, self.precision, self.heads = engine.name, "cpu", engine.precision, engine.heads
+
+    def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        self.passes += 1
+        return self.engine.features(batch)
+
+
+@pytest.fixture
+def counted(tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    counting = Counting(tiny_model.ensemble.engine)
+    monkeypatch.setattr(tiny_model.ensemble, "engine", counting)
+    return counting
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A real Redis server of its own."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on this machine")
+    port = free_port()
+    process = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    if url is not None:
+        _wait_for(url)
+    return Settings(cache_seconds=60, redis_url=url)
+
+
+def _wait_for(url: str) -> None:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    for _ in range(100):
+        try:
+            client.ping()
+            return
+        except redis.RedisError:
+            time.sleep(0.05)
+    raise AssertionError("redis-server did not start")
+
+
+def _said(running: Running, film: bytes, **fields: str) -> dict[str, Any]:
+    answer = running.post(film, **fields).json()
+    return {key: value for key, value in answer.items() if key not in _OF_THE_REQUEST}
+
+
+def test_the_same_film_again_is_answered_alike_and_without_a_pass(
+    settings: Settings, tiny_model: PneumoNet, counted: Counting, tmp_path: Path
+) -> None:
+    with serving(settings, lambda: tiny_model, tmp_path) as running:
+        first = _said(running, FILM)
+        assert counted.passes == 1
+        assert _said(running, FILM) == first
+        assert first["gradcam_image"].startswith("data:image/png;base64,")
+        assert counted.passes == 1
+        # By another door too, with the maps of every class.
+        finding, _ = running.ask_client(FILM)
+        assert finding["probabilities"] == first["probabilities"]
+        assert counted.passes == 1
+        # Other options and other films are other questions.
+        _said(running, FILM, disable_cam="true")
+        _said(running, encoded(phantom(320, 284)))
+        assert counted.passes == 3
+        hits = running.service.metrics.registry.get_sample_value
+        assert (hits("pneumonet_cache_hits_total"), hits("pneumonet_cache_misses_total")) == (2, 3)
+
+
+def test_a_refusal_is_kept_too_and_force_asks_anew(
+    settings: Settings, tiny_model: PneumoNet, counted: Counting, tmp_path: Path
+) -> None:
+    with serving(settings, lambda: tiny_model, tmp_path) as running:
+        refused = [_said(running, BLANK) for _ in range(2)]
+        assert refused[0] == refused[1]
+        assert refused[0]["code"] == "not_admitted"
+        assert refused[0]["reasons"][0]["code"] == "blank"
+        assert "prediction" in _said(running, BLANK, force="true")
+
+
+def test_by_default_nothing_is_kept(tiny_model: PneumoNet, counted: Counting, tmp_path: Path) -> None:
+    with serving(Settings(), lambda: tiny_model, tmp_path) as running:
+        _said(running, FILM)
+        _said(running, FILM)
+    assert counted.passes == 2
+
+
+def test_two_servers_share_redis_and_it_holds_no_pixel_for_the_time_set(
+    redis_url: str, tiny_model: PneumoNet, counted: Counting, tmp_path: Path
+) -> None:
+    import redis
+
+    _wait_for(redis_url)
+    settings = Settings(cache_seconds=60, redis_url=redis_url)
+    with (
+        serving(settings, lambda: tiny_model, tmp_path / "a") as one,
+        serving(settings, lambda: tiny_model, tmp_path / "b") as other,
+    ):
+        assert _said(one, FILM, disable_cam="false") == _said(other, FILM, disable_cam="false")
+    assert counted.passes == 1
+    client = redis.Redis.from_url(redis_url)
+    (key,) = client.keys()
+    assert 0 < client.ttl(key) <= 60
+    kept = json.loads(client.get(key))
+    # What is long in it are the maps: of 3 x 3 cells, for three classes and three sources. A film has 90,000 pixels.
+    maps = [m for of_source in kept.pop("saliency").values() for m in of_source.values()]
+    assert len(maps) == 9
+    assert all(len(base64.b64decode(m["float32"])) == 4 * 9 for m in maps)
+    assert len(json.dumps(kept)) < 3000
+
+
+def test_where_redis_is_away_films_are_answered_and_the_log_says_so_once(
+    tiny_model: PneumoNet, counted: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(cache_seconds=60, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    with serving(settings, lambda: tiny_model, tmp_path) as running:
+        assert "prediction" in _said(running, FILM)
+        assert "prediction" in _said(running, FILM)
+    assert counted.passes == 2
+    assert sum("Redis cannot be reached" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"null", b'{"label": "NORMAL"}', b'{"refused": 3}', b"\xff\xfe"])
+def test_a_kept_answer_that_makes_no_sense_is_none(value: bytes, tiny_model: PneumoNet) -> None:
+    store = MemoryStore(60)
+    store.put("key", value)
+    film = tiny_model.predict(FILM, force=True).film
+    assert AnswerCache(store, tiny_model.info, "float32").get("key", lambda: film) is None
+
+
+def test_the_key_tells_weights_precision_and_options_apart(tiny_model: PneumoNet) -> None:
+    store, info = MemoryStore(60), tiny_model.info
+    options = {"frame": None, "force": False, "saliency": True}
+    one = AnswerCache(store, info, "float32")
+    keys = {
+        one.key(FILM, **options),
+        one.key(FILM + b"x", **options),
+        *(one.key(FILM, **{**options, **change}) for change in ({"frame": 0}, {"force": True}, {"saliency": False})),
+        AnswerCache(store, info, "bfloat16").key(FILM, **options),
+        AnswerCache(store, type(info)(None, "local-other", "1"), "float32").key(FILM, **options),
+    }
+    assert len(keys) == 7
+
+
+def test_memory_is_bounded_in_time_and_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    store = MemoryStore(10, clock=lambda: now[0])
+    monkeypatch.setattr("pneumonet.web.cache._MOST_ENTRIES", 3)
+    for name in "abc":
+        store.put(name, name.encode())
+    assert store.get("a") == b"a"
+    store.put("d", b"d")
+    assert [store.get(name) for name in "abcd"] == [b"a", None, b"c", b"d"]
+    now[0] = 10.1
+    assert [store.get(name) for name in "abcd"] == [None] * 4
+    store.put("e", b"e")
+    assert list(store._kept) == ["e"]
+
+
+def test_an_address_that_is_none_is_a_clear_error_without_it() -> None:
+    with pytest.raises(ConfigError, match="PNEUMONET_REDIS_URL") as raised:
+        RedisStore("http://user:secret@host", 10)
+    assert "secret" not in str(raised.value)
