@@ -44,6 +44,8 @@ class Settings:
         batch_wait_ms: PNEUMONET_BATCH_WAIT_MS: how many milliseconds a film may wait for others to share its pass; 0
             for a pass each. Default: 10 on an accelerator, 0 on a CPU.
         log_format: PNEUMONET_LOG_FORMAT: json, one object a line, or text.
+        otlp_endpoint: OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector that gets a trace of each answer, over
+            HTTP, such as `http://collector:4318`. Default: none is sent.
         allowed_origins: PNEUMONET_ALLOWED_ORIGINS: the other sites whose pages may ask, such as
             `https://example.org`, with commas between. Default none.
         is_space: SPACE_ID is set, as Hugging Face sets it on a Space.
@@ -67,6 +69,7 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)
     batch_wait_ms: int | None = None
     log_format: str = "json"
+    otlp_endpoint: str | None = None
     allowed_origins: tuple[str, ...] = ()
     is_space: bool = False
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -96,6 +99,7 @@ class Settings:
             cache_seconds=_number(values, ("PNEUMONET_CACHE_SECONDS",), 0, 0, 86_400),
             redis_url=values.get("PNEUMONET_REDIS_URL") or None,
             batch_wait_ms=_number(values, ("PNEUMONET_BATCH_WAIT_MS",), None, 0, 1000),
+            otlp_endpoint=_web_address(values, "OTEL_EXPORTER_OTLP_ENDPOINT"),
             log_format=_one_of(values, "PNEUMONET_LOG_FORMAT", LOG_FORMATS),
             allowed_origins=_origins(values),
             is_space=bool(values.get("SPACE_ID")),
@@ -137,6 +141,13 @@ def _root_path(values: Mapping[str, str]) -> str:
     if path and not path.startswith("/"):
         raise ConfigError(f"Expected PNEUMONET_ROOT_PATH to start with a slash, got {path!r}.")
     return path
+
+
+def _web_address(values: Mapping[str, str], name: str) -> str | None:
+    address = values.get(name) or None
+    if address is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
+        raise ConfigError(f"Expected {name} to be an address such as http://host:4318.")
+    return address
 
 
 def _origins(values: Mapping[str, str]) -> tuple[str, ...]:

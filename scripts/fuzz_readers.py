@@ -11,6 +11,7 @@ import collections
 import io
 import multiprocessing
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -31,6 +32,7 @@ from pneumonet.errors import PneumoNetError
 from pneumonet.reading import read_radiograph
 
 MOST_SECONDS: Final = 1.0
+HANGING_SECONDS: Final = 30
 MOST_BYTES: Final = 1 << 30
 _BATCH: Final = 500
 _LARGEST_DICOM: Final = 150_000
@@ -144,6 +146,8 @@ def read_inputs(
         data = mutated(seed, number)
         if current is not None:
             current.value = number
+            # By its default action, which ends the process: a decoder that hangs listens to nothing else.
+            signal.alarm(HANGING_SECONDS)
         started = time.perf_counter()
         try:
             read_radiograph(data)
@@ -160,6 +164,7 @@ def read_inputs(
         grown = _peak_bytes() - before
         if grown > MOST_BYTES:
             outcome.faults.append((number, f"{grown / 2**20:.0f} MiB held at most, by this or an earlier input"))
+    signal.alarm(0)
     outcome.peak_bytes = _peak_bytes() - before
     return outcome
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from pneumonet import __version__
+from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import endpoints, rest, uploads
@@ -153,7 +154,11 @@ def serve(settings: Settings) -> int:
         formatter.context |= {"engine": model.ensemble.engine.name, "revision": model.info.revision}
         return model
 
-    service = Service(settings, load)
+    try:
+        service = Service(settings, load)
+    except ConfigError as error:
+        print(error.message, error.hint, file=sys.stderr)
+        return 1
     config = uvicorn.Config(
         create_app(service),
         access_log=False,
@@ -169,4 +174,5 @@ def serve(settings: Settings) -> int:
     if server.loading is not None:
         # Python must not be taken down under a thread that is inside torch, if it ends soon.
         server.loading.join(_SHUTDOWN_SECONDS)
+    service.close()
     return 1 if service.failure is not None else 0

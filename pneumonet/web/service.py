@@ -27,6 +27,7 @@ from pneumonet.web.answers import milliseconds_since, unforeseen
 from pneumonet.web.cache import AnswerCache, Outcome, open_cache
 from pneumonet.web.logs import log_request
 from pneumonet.web.metrics import Metrics
+from pneumonet.web.tracing import Tracing
 
 logger = logging.getLogger("pneumonet.service")
 
@@ -58,6 +59,7 @@ class Service:
         self.metrics = Metrics()
         self.present = 0
         self._cache: AnswerCache | None = None
+        self._tracing = Tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
         self._at_once = _AT_ONCE
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -98,6 +100,11 @@ class Service:
             return
         self.status = "healthy"
         logger.info("model %s ready after %.1f s", self._model.info.revision, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Send what is to be sent at the end; the server stops."""
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _ready(self, model: PneumoNet) -> PneumoNet:
         engine = model.ensemble.engine
@@ -175,6 +182,9 @@ class Service:
             duration = milliseconds_since(started)
             code = "cancelled" if outcome is None else outcome.code if isinstance(outcome, PneumoNetError) else "ok"
             log_request(request_id, door, code, duration)
+            if self._tracing is not None:
+                timings = outcome.timings if isinstance(outcome, Finding) else None
+                self._tracing.answered(request_id, door, code, duration, timings)
             self.metrics.answered(door, outcome, duration / 1000)
 
     async def _outcome(self, data: bytes, *, frame: int | None, force: bool, saliency: bool) -> Outcome:

@@ -62,3 +62,17 @@ def test_a_reader_that_kills_its_process_is_named_and_the_rest_is_read(monkeypat
     outcome = fuzz_readers.fuzz(3, 40, 1)
     assert outcome.faults == [(11, "the process died, code 9")]
     assert outcome.codes == {"unreadable_image": 39}
+
+
+def test_a_reader_that_hangs_is_ended_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = fuzz_readers.mutated(1, 11)
+
+    def reader(data: bytes) -> None:
+        # As a native decoder would: it gives Python no turn to raise anything.
+        while data == target:
+            pass
+
+    monkeypatch.setattr(fuzz_readers, "read_radiograph", reader)
+    monkeypatch.setattr(fuzz_readers, "HANGING_SECONDS", 1)
+    outcome = fuzz_readers.fuzz(1, 30, 1)
+    assert outcome.faults == [(11, "the process died, code 14")]

@@ -42,6 +42,9 @@ FILMS: dict[str, tuple[str, int, Callable[[], bytes]]] = {
     "no-pixels.dcm": ("unreadable_image", 422, dicom),
     "huge.png": ("too_many_pixels", 413, huge_png),
     "claims.dcm": ("too_many_pixels", 413, lambda: dicom(phantom(), Rows=65535, Columns=65535)),
+    "lateral.dcm": ("not_admitted", 422, lambda: dicom(phantom(), ViewPosition="LATERAL")),
+    "hand.dcm": ("not_admitted", 422, lambda: dicom(phantom(), BodyPartExamined="HAND")),
+    "ct.dcm": ("not_admitted", 422, lambda: dicom(phantom(), Modality="CT")),
     "blank.png": ("not_admitted", 422, lambda: encoded(np.full((300, 260), 90, dtype=np.uint8))),
 }
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")

@@ -1,0 +1,1 @@
+"""Thin commands: arguments and a call."""

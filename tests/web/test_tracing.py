@@ -1,0 +1,90 @@
+"""Traces reach the collector that is named, and tell times and codes, nothing of the film."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from pneumonet.errors import ConfigError
+from pneumonet.model import PneumoNet
+from pneumonet.settings import Settings
+from tests.support.films import encoded, phantom
+from tests.support.net import free_port
+from tests.web.conftest import serving
+
+BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes OTLP over HTTP and keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def spans(self) -> list[dict]:
+        spans = []
+        for body in self.bodies:
+            request = ExportTraceServiceRequest.FromString(body)
+            for of_resource in request.resource_spans:
+                for scope in of_resource.scope_spans:
+                    spans += [
+                        {a.key: a.value.string_value or a.value.double_value for a in span.attributes}
+                        | {"name": span.name, "ms": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6}
+                        for span in scope.spans
+                    ]
+        return spans
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert self.path == "/v1/traces"
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join(5)
+
+
+def test_each_answer_is_a_span(collector: Collector, tiny_model: PneumoNet, tmp_path) -> None:
+    settings = Settings(otlp_endpoint=f"http://127.0.0.1:{collector.server_port}")
+    with serving(settings, lambda: tiny_model, tmp_path) as running:
+        answer = running.post(encoded(phantom()), "Doe_Jane.png").json()
+        refused = running.post(BLANK).json()
+        running.service.close()
+    by_id = {span["pneumonet.request_id"]: span for span in collector.spans}
+    span = by_id[answer["request_id"]]
+    assert (span["name"], span["pneumonet.door"], span["pneumonet.code"]) == ("answer", "rest", "ok")
+    assert span["pneumonet.forward_ms"] == answer["timings"]["forward"]
+    assert 0 < span["ms"] <= answer["duration_ms"] + 1
+    assert by_id[refused["request_id"]]["pneumonet.code"] == "not_admitted"
+    for body in collector.bodies:
+        assert b"Doe_Jane" not in body
+        assert b"127.0.0.1" not in body
+
+
+def test_a_collector_that_is_away_holds_nobody_up(tiny_model: PneumoNet, tmp_path) -> None:
+    settings = Settings(otlp_endpoint=f"http://127.0.0.1:{free_port()}")
+    with serving(settings, lambda: tiny_model, tmp_path) as running:
+        assert running.post(encoded(phantom())).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["collector:4318", "grpc://host", "http://", "http://a b"])
+def test_an_address_that_is_none_stops_the_start(address: str) -> None:
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+        Settings.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": address})
