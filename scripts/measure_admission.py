@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return the report: `pass` by source of films, `strangers` by kind, `refused` of all strangers."""
-    model = PneumoNet.from_pretrained(arguments.model, engine="torch")
+    model = PneumoNet.from_pretrained(arguments.model)
     held_back = split_films(arguments.data, model.snapshot.config.held_back_fold)[1]
     chosen = np.random.default_rng(arguments.seed).permutation(len(held_back))[: arguments.films]
     kinds = refusals(

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(arguments: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Return every figure, by what it measures."""
-    model = PneumoNet.from_pretrained(arguments.model, engine="torch")
+    model = PneumoNet.from_pretrained(arguments.model)
     held_back = split_films(arguments.data, model.snapshot.config.held_back_fold)[1]
     rng = np.random.default_rng(arguments.seed)
     order = rng.permutation(len(held_back))[: max(arguments.films, arguments.marked_films)]

@@ -46,7 +46,7 @@ def test_every_error_a_caller_can_meet_has_a_hint_and_a_fitting_status() -> None
             assert error_class.retry_after_seconds
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-batch.txt", "requirements-dev.txt"])
 def test_every_pin_for_any_python_installs_on_the_oldest_promised(file: str) -> None:
     oldest = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
     assert oldest is not None

@@ -11,9 +11,11 @@ from pneumonet.model import PneumoNet
 
 
 def provenance(model: PneumoNet, script: str, given: Sequence[str]) -> dict[str, Any]:
-    """Return the weights that figures are of, the command that made them and its day."""
+    """Return the weights that figures are of, what ran them, the command that made them and its day."""
+    engine = model.ensemble.engine
     return {
         "model": model.info.to_dict(),
+        "engine": f"{engine.name}, {engine.precision}",
         "command": command_line(script, given),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }

@@ -1,9 +1,20 @@
-"""The model repo on the Hugging Face Hub: pull a snapshot at a revision, verify it, publish it.
+"""The Hugging Face Hub: pull a snapshot of a model repo, verify it, publish it, and deploy the app as a Space.
 
 The only package that imports huggingface_hub.
 """
 
 from pneumonet.hub.publishing import check_publishable, publish, publish_member
 from pneumonet.hub.pulling import Snapshot, open_snapshot, pull
+from pneumonet.hub.space import Space, check_deployable, deploy_space
 
-__all__ = ["Snapshot", "check_publishable", "open_snapshot", "publish", "publish_member", "pull"]
+__all__ = [
+    "Snapshot",
+    "Space",
+    "check_deployable",
+    "check_publishable",
+    "deploy_space",
+    "open_snapshot",
+    "publish",
+    "publish_member",
+    "pull",
+]

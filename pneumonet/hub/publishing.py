@@ -1,6 +1,5 @@
 """Publish a snapshot to the Hub: refuse what is incomplete, upload in one commit, tag the version."""
 
-import hashlib
 import json
 import logging
 import math
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from pneumonet.errors import ConfigError, DownloadError, PneumoNetError, SnapshotError
 from pneumonet.hub.failures import FAILURES, explain
 from pneumonet.hub.pulling import read_config
-from pneumonet.hub.repo import checked_repo_id
+from pneumonet.hub.repo import checked_repo_id, is_same
 from pneumonet.snapshot import (
     CARD_FILE,
     CONFIG_FILE,
@@ -153,23 +152,13 @@ def _commit_of_tag(api: HfApi, repo_id: str, tag: str, operations: list[CommitOp
         return None
     names = [operation.path_in_repo for operation in operations]
     there = {file.path: file for file in api.get_paths_info(repo_id, names, revision=tag) if isinstance(file, RepoFile)}
-    differing = [op.path_in_repo for op in operations if not _is_same(op, there.get(op.path_in_repo))]
+    differing = [op.path_in_repo for op in operations if not is_same(op, there.get(op.path_in_repo))]
     if differing:
         raise ConfigError(
             f"The tag {tag} of {repo_id} already marks other files: {', '.join(differing)} differ.",
             hint=f"Raise the version in {CONFIG_FILE}, or choose another tag: a published tag is never moved.",
         )
     return commit
-
-
-def _is_same(operation: CommitOperationAdd, there: RepoFile | None) -> bool:
-    if there is None:
-        return False
-    with operation.as_file() as file:
-        content = file.read()
-    if there.lfs is not None:
-        return hashlib.sha256(content).hexdigest() == there.lfs.sha256
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id
 
 
 def _snapshot_problems(folder: Path) -> list[str]:

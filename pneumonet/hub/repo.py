@@ -1,5 +1,6 @@
 """One repo at one revision: what the Hub answers and what the cache holds."""
 
+import hashlib
 import logging
 import re
 import time
@@ -7,9 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    CommitOperationAdd,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import FileMetadataError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoFile
 
 from pneumonet.errors import ConfigError
 from pneumonet.snapshot import CONFIG_FILE
@@ -34,6 +43,17 @@ def checked_repo_id(repo_id: str) -> str:
             hint="Write a folder as ./name, and a repo with its owner.",
         )
     return repo_id
+
+
+def is_same(operation: CommitOperationAdd, there: RepoFile | None) -> bool:
+    """Return whether a repo holds a file with the very bytes that would be uploaded."""
+    if there is None:
+        return False
+    with operation.as_file() as file:
+        content = file.read()
+    if there.lfs is not None:
+        return hashlib.sha256(content).hexdigest() == there.lfs.sha256
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id
 
 
 @dataclass(frozen=True)

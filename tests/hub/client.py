@@ -30,7 +30,7 @@ class Client:
         )  # fmt: skip
 
     def call(self, function: str, *arguments: object, **keywords: object) -> dict[str, Any]:
-        """Call `open_snapshot`, `publish` or `publish_member`."""
+        """Call a function of `pneumonet.hub`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {"function": function, "arguments": arguments, "keywords": keywords}
@@ -69,7 +69,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     else:
-        answer = {"result": result} if isinstance(result, str) else dict(vars(result), config=result.config.fingerprint)
+        answer = {"result": result} if isinstance(result, str | tuple) else dict(vars(result))
+        if "config" in answer:
+            answer["config"] = answer["config"].fingerprint
     return {**answer, "seconds": time.monotonic() - started, "torch": "torch" in sys.modules}
 
 

@@ -1,10 +1,10 @@
-"""A Hub small enough to read: the routes of huggingface_hub 2.4.0 for reading and publishing model repos.
+"""A Hub small enough to read: the routes of huggingface_hub 2.4.0 for model repos and Spaces.
 
     hub = LocalHub()                          # serves at hub.endpoint until hub.close()
     commit = hub.commit("org/name", {"config.json": b"..."})
     hub.status = 500                          # every answer from now on
 
-What it was asked lies in `hub.requests`; what it holds, in `hub.repos`.
+What it was asked lies in `hub.requests`; what it holds, in `hub.repos` and `hub.spaces`.
 """
 
 import base64
@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Files = dict[str, bytes]
+# What the Hub itself puts into a new Space.
+FIRST_FILES: Files = {".gitattributes": b"*.png filter=lfs\n", "README.md": b"---\nsdk: gradio\n---\n"}
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Repo:
     commits: dict[str, Files] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     is_private: bool = False
     is_gated: bool = False
     token: str = "hf_right"
@@ -60,6 +64,7 @@ class LocalHub:
     def reset(self) -> None:
         """Forget every repo, request and fault."""
         self.repos: dict[str, Repo] = {}
+        self.spaces: dict[str, Repo] = {}
         self.requests: list[Request] = []
         self.status: int | None = None
         self.hangs = False
@@ -71,14 +76,18 @@ class LocalHub:
         self._server.shutdown()
         self._server.server_close()
 
-    def commit(self, repo_id: str, files: Files, *, branch: str = "main") -> str:
+    def commit(self, repo_id: str, files: Files, *, branch: str = "main", kind: str = "models") -> str:
         """Add a commit that holds exactly these files; return its id."""
-        repo = self.repos.setdefault(repo_id, Repo())
+        repo = self.of(kind).setdefault(repo_id, Repo())
         content = json.dumps([len(repo.commits), sorted((name, _sha256(data)) for name, data in files.items())])
         commit = hashlib.sha1(content.encode()).hexdigest()
         repo.commits[commit] = dict(files)
         repo.branches[branch] = commit
         return commit
+
+    def of(self, kind: str) -> dict[str, Repo]:
+        """Return the repos of a kind, models or spaces."""
+        return {"models": self.repos, "spaces": self.spaces}[kind]
 
     def asked(self, method: str, ending: str) -> list[Request]:
         """Return the requests of a method whose path ends so."""
@@ -91,6 +100,12 @@ def _sha256(data: bytes) -> str:
 
 def _blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _listed(name: str, data: bytes) -> dict[str, object]:
+    lfs = {"oid": _sha256(data), "size": len(data), "pointerSize": 130}
+    info = {"type": "file", "path": name, "size": len(data), "oid": _blob_id(data)}
+    return info | ({"lfs": lfs} if _is_lfs(name) else {})
 
 
 def _is_lfs(name: str) -> bool:
@@ -113,6 +128,7 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     hub: LocalHub
+    kind: str
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -134,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
             sent = self._send(refused.status, b"", {"X-Error-Code": refused.code} if refused.code else {})
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range"), sent))
 
-    do_GET = do_HEAD = do_POST = do_PUT = _handle
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
 
     def _route(self, path: str) -> int:
         if path.startswith("/lfs/"):
@@ -145,14 +161,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send_json({"warnings": [], "errors": []})
         if path.endswith(".git/info/lfs/objects/batch"):
             return self._lfs_batch()
-        if path.startswith("/api/models/"):
-            return self._api(path.split("/")[3:])
+        if path.startswith(("/api/models/", "/api/spaces/")):
+            return self._api(*path.split("/")[2:])
         if "/resolve/" in path:
             return self._resolve(path)
         raise _Refused(404)
 
-    def _repo(self, repo_id: str) -> Repo:
-        repo = self.hub.repos.get(repo_id)
+    def _repo(self, repo_id: str, kind: str = "models") -> Repo:
+        repo = self.hub.of(kind).get(repo_id)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if repo is None or (repo.is_private and token != repo.token):
             # The Hub does not tell a stranger whether a private repo exists.
@@ -185,16 +201,17 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.hub.cut_once.pop(name, None) if self.command == "GET" else None
         return self._send(206 if start else 200, data[start:], headers, cut=cut)
 
-    def _api(self, parts: list[str]) -> int:
-        repo_id, rest = "/".join(parts[:2]), parts[2:]
-        repo = self._repo(repo_id)
+    def _api(self, kind: str, owner: str, name: str, *rest: str) -> int:
+        repo_id = f"{owner}/{name}"
+        self.kind, repo = kind, self._repo(repo_id, kind)
         if not rest or rest[0] == "revision":
             commit, files = self._files(repo, "/".join(rest[1:]) or "main")
             siblings = [{"rfilename": name} for name in files]
-            return self._send_json({"id": repo_id, "sha": commit, "siblings": siblings})
+            info = {"id": repo_id, "sha": commit, "siblings": siblings, "private": repo.is_private}
+            return self._send_json(info)
         actions: dict[str, Callable[[str, Repo, str], int]] = {
             "refs": self._refs, "paths-info": self._paths_info, "preupload": self._preupload,
-            "commit": self._commit, "tag": self._tag,
+            "commit": self._commit, "tag": self._tag, "tree": self._tree, "variables": self._variables,
         }  # fmt: skip
         if rest[0] not in actions:
             raise _Refused(404)
@@ -211,22 +228,34 @@ class _Handler(BaseHTTPRequestHandler):
     def _paths_info(self, _: str, repo: Repo, revision: str) -> int:
         files = self._files(repo, revision)[1]
         asked = parse_qs(self.body.decode()).get("paths", [])
-        found = []
-        for name in (name for name in asked if name in files):
-            data = files[name]
-            info = {"type": "file", "path": name, "size": len(data), "oid": _blob_id(data)}
-            if _is_lfs(name):
-                info["lfs"] = {"oid": _sha256(data), "size": len(data), "pointerSize": 130}
-            found.append(info)
-        return self._send_json(found)
+        return self._send_json([_listed(name, files[name]) for name in asked if name in files])
+
+    def _tree(self, _: str, repo: Repo, revision: str) -> int:
+        files = self._files(repo, revision)[1]
+        folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents[:-1]}
+        listed = [{"type": "directory", "path": path, "size": 0, "oid": _blob_id(path.encode())} for path in folders]
+        return self._send_json([*listed, *(_listed(name, data) for name, data in files.items())])
+
+    def _variables(self, _: str, repo: Repo, __: str) -> int:
+        asked = json.loads(self.body or b"{}")
+        if self.command == "POST":
+            repo.variables[asked["key"]] = asked["value"]
+        elif self.command == "DELETE":
+            repo.variables.pop(asked["key"])
+        return self._send_json({key: {"value": value} for key, value in repo.variables.items()})
 
     def _create_repo(self) -> int:
         data = json.loads(self.body)
-        repo_id = f"{data.get('organization') or 'me'}/{data['name']}"
-        if repo_id in self.hub.repos:
-            return self._send_json({"url": f"{self.hub.endpoint}/{repo_id}"}, status=409)
-        self.hub.repos[repo_id] = Repo(is_private=data.get("visibility") == "private")
-        return self._send_json({"url": f"{self.hub.endpoint}/{repo_id}"})
+        repo_id, kind = f"{data.get('organization') or 'me'}/{data['name']}", f"{data.get('type', 'model')}s"
+        url = f"{self.hub.endpoint}/{'' if kind == 'models' else kind + '/'}{repo_id}"
+        if repo_id in self.hub.of(kind):
+            return self._send_json({"url": url}, status=409)
+        if kind == "spaces" and data.get("sdk") != "gradio":
+            raise _Refused(400)
+        self.hub.of(kind)[repo_id] = Repo(is_private=data.get("visibility") == "private")
+        if kind == "spaces":
+            self.hub.commit(repo_id, FIRST_FILES, kind=kind)
+        return self._send_json({"url": url})
 
     def _preupload(self, _: str, repo: Repo, revision: str) -> int:
         there = repo.commits.get(repo.find(revision) or "", {})
@@ -262,7 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
                 files[value["path"]] = self.hub.lfs[value["oid"]]
-        commit = self.hub.commit(repo_id, files, branch=branch)
+            elif operation["key"] == "deletedFile" and files.pop(value["path"], None) is None:
+                raise _Refused(404, "EntryNotFound")
+        commit = self.hub.commit(repo_id, files, branch=branch, kind=self.kind)
         url = f"{self.hub.endpoint}/{repo_id}/commit/{commit}"
         return self._send_json({"success": True, "commitOid": commit, "commitUrl": url})
 

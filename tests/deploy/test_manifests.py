@@ -1,0 +1,233 @@
+"""The manifests of deploy/ against the app and against each other: names, ports, settings, versions, metrics."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from pneumonet import __version__, settings
+from pneumonet.settings import Settings
+from pneumonet.web import metrics
+from tests.deploy.dockerfile import ROOT, stages
+
+DEPLOY = ROOT / "deploy"
+FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
+YAML_FILES = [path for path in FILES if path.suffix in (".yaml", ".yml")]
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+CLUSTER = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+AZURE = yaml.safe_load((DEPLOY / "azure.yaml").read_text())["properties"]
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "pneumonet.json").read_text())
+ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+PORT, PROXY_PORT = 7860, 8080
+Environment = dict[str, str]
+
+
+def _of_cluster(kind: str) -> dict[str, dict[str, Any]]:
+    return {item["metadata"]["name"]: item["spec"] for item in CLUSTER if item["kind"] == kind}
+
+
+def _container(deployment: str) -> dict[str, Any]:
+    [container] = _of_cluster("Deployment")[deployment]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def _listed(pairs: list[dict[str, str]]) -> Environment:
+    return {pair["name"]: pair["value"] for pair in pairs}
+
+
+def _azure() -> dict[str, dict[str, Any]]:
+    return {container["name"]: container["properties"] for container in AZURE["containers"]}
+
+
+def _environments() -> dict[str, tuple[list[Environment], Environment]]:
+    """Each manifest's environments of its workers and of its proxy, with the images' own."""
+    app, proxy = stages()["app"].environment, stages()["proxy"].environment
+    in_azure = {name: _listed(container.get("environmentVariables", [])) for name, container in _azure().items()}
+    return {
+        "compose": ([app | COMPOSE["app"]["environment"]], proxy | COMPOSE["nginx"]["environment"]),
+        "kubernetes": (
+            [app | _listed(_container("pneumonet")["env"])],
+            proxy | _listed(_container("pneumonet-proxy")["env"]),
+        ),
+        "azure": ([app | in_azure["app-1"], app | in_azure["app-2"]], proxy | in_azure["nginx"]),
+    }
+
+
+MANIFESTS = list(_environments())
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
+def test_a_yaml_file_parses(path: Path) -> None:
+    assert all(isinstance(document, dict) for document in yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    known = set(re.findall(r"PNEUMONET_[A-Z_]+", Path(settings.__file__).read_text()))
+    known |= set(stages()["proxy"].environment) | {"NGINX_"}
+    assert set(re.findall(r"\b(?:PNEUMONET|NGINX)_[A-Z_]*", path.read_text())) - known - {"PNEUMONET_"} == set()
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_app_and_the_proxy_agree(manifest: str) -> None:
+    workers, proxy = _environments()[manifest]
+    for worker in workers:
+        asked = Settings.from_environment(worker)
+        assert proxy["PNEUMONET_ROOT_PATH"] == asked.root_path
+        assert int(proxy["PNEUMONET_MAX_UPLOAD_MB"]) * 1_000_000 == asked.max_upload_bytes
+        as_base64 = asked.max_upload_bytes * 4 / 3 + 64 * 1024
+        assert int(proxy["NGINX_MAX_BODY"].removesuffix("m")) * 2**20 > as_base64
+        assert int(proxy["NGINX_READ_SECONDS"]) > asked.request_seconds
+        assert proxy["NGINX_LISTEN"] == str(PROXY_PORT)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_proxy_finds_its_workers_and_they_find_redis(manifest: str) -> None:
+    workers, proxy = _environments()[manifest]
+    redis = {urlsplit(str(Settings.from_environment(worker).redis_url)) for worker in workers}
+    hosts, ports = {url.hostname for url in redis}, {url.port for url in redis}
+    assert ports == {6379}
+    if manifest == "azure":
+        addresses = {f"127.0.0.1:{worker['PNEUMONET_PORT']}" for worker in workers}
+        assert set(re.findall(r"server ([\d.:]+);", proxy["NGINX_WORKERS"])) == addresses
+        assert len(addresses) == 2
+        assert hosts == {"127.0.0.1"}
+    elif manifest == "compose":
+        assert proxy["NGINX_WORKERS"] == f"server app:{PORT};"
+        assert proxy["NGINX_HASH"] == "", "a consistent hash goes round where one name has several addresses"
+        assert hosts <= COMPOSE.keys()
+    else:
+        name = re.fullmatch(
+            r"server ([\w-]+)\.default\.svc\.cluster\.local service=(\w+) resolve;", proxy["NGINX_WORKERS"]
+        )
+        assert name is not None
+        service = _of_cluster("Service")[name[1]]
+        assert service["clusterIP"] == "None"
+        assert [(port["name"], port["port"]) for port in service["ports"]] == [(name[2], PORT)]
+        assert proxy["NGINX_HASH"] == "consistent"
+        assert hosts <= _of_cluster("Service").keys()
+
+
+def test_every_image_has_a_version() -> None:
+    images = [stage.base for stage in stages().values()]
+    images += [service["image"] for service in COMPOSE.values()]
+    images += [
+        container["image"]
+        for deployment in _of_cluster("Deployment").values()
+        for container in deployment["template"]["spec"]["containers"]
+    ]
+    images += [container["image"] for container in _azure().values()]
+    assert len(images) > 10
+    for image in images:
+        assert re.search(r":v?\d+\.\d+\.\d+(-[\w-]+)?$", image), image
+        if "pneumonet" in image:
+            assert image.endswith(f":{__version__}")
+    assert len({image for image in images if image.startswith("redis")}) == 1
+
+
+def test_ports_are_the_same_everywhere() -> None:
+    app, proxy = stages()["app"], stages()["proxy"]
+    assert app.all("EXPOSE") == [app.environment["PNEUMONET_PORT"]] == [str(PORT)]
+    assert proxy.all("EXPOSE") == [proxy.environment["NGINX_LISTEN"]] == [str(PROXY_PORT)]
+    assert COMPOSE["nginx"]["ports"] == [f"{PROXY_PORT}:{PROXY_PORT}"]
+    assert "ports" not in COMPOSE["app"], "nobody goes past the proxy"
+    assert [port["containerPort"] for port in _container("pneumonet")["ports"]] == [PORT]
+    assert [port["containerPort"] for port in _container("pneumonet-proxy")["ports"]] == [PROXY_PORT]
+    assert [port["port"] for port in AZURE["ipAddress"]["ports"]] == [PROXY_PORT]
+    assert [name for name, container in _azure().items() if "ports" in container] == ["nginx"]
+    scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    [discovered] = scraped[0]["dns_sd_configs"]
+    assert (discovered["names"], discovered["port"]) == (["app"], PORT)
+
+
+def test_the_cluster_s_names_meet() -> None:
+    labels = {}
+    for name, spec in _of_cluster("Deployment").items():
+        labels[name] = spec["template"]["metadata"]["labels"]
+        assert spec["selector"]["matchLabels"].items() <= labels[name].items()
+    for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget"):
+        for name, spec in _of_cluster(kind).items():
+            selector = spec.get("podSelector", spec.get("selector"))
+            selector = selector.get("matchLabels", selector)
+            assert any(selector.items() <= there.items() for there in labels.values()), (kind, name)
+    [scaler] = _of_cluster("HorizontalPodAutoscaler").values()
+    scaled = _of_cluster("Deployment")[scaler["scaleTargetRef"]["name"]]
+    assert "replicas" not in scaled, "it would undo the autoscaler's at each apply"
+    assert 2 <= scaler["minReplicas"] < scaler["maxReplicas"]
+
+
+def test_nothing_runs_as_root_or_may_become_it() -> None:
+    users = {name: stage.all("USER")[-1] for name, stage in stages().items() if name != "build"}
+    assert all(user.isdecimal() and user != "0" for user in users.values())
+    for deployment, image in (("pneumonet", "app"), ("pneumonet-proxy", "proxy"), ("pneumonet-redis", None)):
+        pod = _of_cluster("Deployment")[deployment]["template"]["spec"]["securityContext"]
+        assert pod["runAsNonRoot"]
+        assert image is None or pod["runAsUser"] == int(users[image])
+        own = _container(deployment)["securityContext"]
+        assert (own["allowPrivilegeEscalation"], own["readOnlyRootFilesystem"]) == (False, True)
+        assert own["capabilities"] == {"drop": ["ALL"]}
+    for name in ("app", "nginx", "redis"):
+        assert COMPOSE[name]["read_only"]
+        assert COMPOSE[name]["cap_drop"] == ["ALL"]
+
+
+def test_only_the_proxy_s_network_is_believed() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    [subnet] = [config["subnet"] for config in compose["networks"]["inside"]["ipam"]["config"]]
+    assert COMPOSE["app"]["environment"]["FORWARDED_ALLOW_IPS"] == subnet
+    assert _listed(_container("pneumonet")["env"])["FORWARDED_ALLOW_IPS"] == "*"
+    policy = _of_cluster("NetworkPolicy")["pneumonet"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == {"app": "pneumonet-proxy"}
+
+
+def _expressions() -> list[str]:
+    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    return queries + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+
+
+def test_every_metric_on_the_dashboard_and_in_the_alerts_is_scraped() -> None:
+    found = set(re.findall(r"pneumonet_[a-z_]+", " ".join(_expressions())))
+    scraped = set(metrics.NAMES)
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) if name not in scraped else name for name in found} <= scraped
+    shown = " ".join(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"])
+    assert [name for name in metrics.NAMES if name not in shown] == []
+
+
+def test_every_label_on_the_dashboard_and_in_the_alerts_exists() -> None:
+    exposed = metrics.Metrics().registry._collector_to_names
+    known = {label for metric in exposed for label in getattr(metric, "_labelnames", ())} | {"le"}
+    grouped = {
+        label.strip()
+        for expr in _expressions()
+        for by in re.findall(r"by \(([^)]*)\)", expr)
+        for label in by.split(",")
+    }
+    matched = {label for expr in _expressions() for label in re.findall(r"[{,]\s*(\w+)\s*(?:=~?|!~?)", expr)} - {"job"}
+    assert grouped
+    assert matched
+    assert grouped | matched <= known
+
+
+def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:
+    provisioned = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    [source] = provisioned["datasources"]
+    assert urlsplit(source["url"]).hostname in COMPOSE
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
+    assert len(set(places)) == len(places)
+    [provider] = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/pneumonet.yaml").read_text())["providers"]
+    mounted = [volume.split(":")[:2] for volume in COMPOSE["grafana"]["volumes"]]
+    assert ["./grafana/dashboards", provider["options"]["path"]] in mounted
+    for source_path, _ in mounted:
+        assert (DEPLOY / source_path).is_dir()
+
+
+def test_the_readme_lists_every_file() -> None:
+    readme = (DEPLOY / "README.md").read_text()
+    names = {path.relative_to(DEPLOY).parts[0] for path in FILES} - {"README.md"}
+    assert [name for name in sorted(names) if f"`{name}" not in readme] == []
