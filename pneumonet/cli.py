@@ -1,4 +1,4 @@
-"""The shell's door: python -m pneumonet predict | serve | pull | info."""
+"""The shell's door: python -m pneumonet predict | batch | serve | pull | info."""
 
 import argparse
 import json
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pneumonet import __version__
-from pneumonet.errors import ConfigError, PneumoNetError
+from pneumonet.errors import AdmissionError, ConfigError, PneumoNetError
+from pneumonet.reports import FORMATS as REPORTS
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import BACTERIAL, NORMAL, VIRAL
 
@@ -54,9 +55,28 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE")
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.add_argument("--overlay", type=Path, metavar="DIR", help="write each film's Grad-CAM overlay as PNG there")
+    predict.add_argument(
+        "--report", action="append", default=[], choices=REPORTS, help="write each film's report; may be said again"
+    )
+    predict.add_argument("--report-dir", type=Path, default=Path(), metavar="DIR", help="where; here by default")
     predict.add_argument("--force", action="store_true", help="answer films that admission refuses")
     predict.add_argument("--frame", type=int, help="frame of a film that has several, from 0")
     predict.set_defaults(command=_predict)
+
+    batch = commands.add_parser("batch", help="answer many films into one Parquet file; started again, it goes on")
+    batch.add_argument("source", metavar="SOURCE", help="a folder, a pattern, a CSV of paths, or a DICOM directory")
+    batch.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the file to write, a row a film")
+    batch.add_argument("--workers", type=int, metavar="N", help="processes; by default one for every two cores")
+    batch.add_argument("--force", action="store_true", help="answer films that admission refuses")
+    batch.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="run on Ray: on this machine, or on a cluster"
+    )
+    batch.add_argument(
+        "--labels",
+        metavar="folders|CSV",
+        help="print how good the answers are, refused films included, by the folders' names or a CSV of path,label",
+    )
+    batch.set_defaults(command=_batch)
 
     serve = commands.add_parser("serve", help="serve the page and the HTTP routes")
     serve.set_defaults(command=_serve)
@@ -74,6 +94,8 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
 
     if arguments.overlay:
         _claim_overlays(arguments.overlay, arguments.files)
+    for name in arguments.report:
+        _claim_reports(arguments.report_dir, arguments.files, name)
     model = PneumoNet.from_pretrained(settings=settings)
     answers = (_answer(model, file, arguments) for file in arguments.files)
     failures = 0
@@ -90,13 +112,24 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _claim_overlays(folder: Path, files: Sequence[Path]) -> None:
-    names = [_overlay_name(file) for file in files]
+    _claim(folder, [_overlay_name(file) for file in files], "overlays")
+
+
+def _claim_reports(folder: Path, files: Sequence[Path], name: str) -> None:
+    _claim(folder, [_report_name(file, name) for file in files], "reports")
+
+
+def _report_name(file: Path, name: str) -> str:
+    return f"{file.stem}.report{REPORTS[name].suffix}"
+
+
+def _claim(folder: Path, names: Sequence[str], what: str) -> None:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"Several files would write {printable(min(twice))}.", hint="Answer them one by one.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"The folder for overlays cannot be made: {error.strerror}.") from error
+        raise ConfigError(f"The folder for {what} cannot be made: {error.strerror}.") from error
 
 
 def _overlay_name(file: Path) -> str:
@@ -113,19 +146,36 @@ def printable(text: str) -> str:
 def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from pneumonet.web.request_id import new_request_id
 
-    started = time.perf_counter()
+    started, request_id = time.perf_counter(), new_request_id()
+    saliency = arguments.overlay is not None or bool(arguments.report)
     try:
-        finding = model.predict(
-            file, frame=arguments.frame, force=arguments.force, saliency=arguments.overlay is not None
-        )
+        finding = model.predict(file, frame=arguments.frame, force=arguments.force, saliency=saliency)
     except PneumoNetError as error:
+        if isinstance(error, AdmissionError):
+            _write_reports(model, file, error, request_id, arguments)
         return {"file": str(file), "error": error.message, "code": error.code, "hint": error.hint}
     if arguments.overlay:
         from pneumonet.rendering import overlay, png
 
         (arguments.overlay / _overlay_name(file)).write_bytes(png(overlay(finding)))
-    answer: dict[str, Any] = finding.answer(new_request_id(), (time.perf_counter() - started) * 1000)
+    _write_reports(model, file, finding, request_id, arguments)
+    answer: dict[str, Any] = finding.answer(request_id, (time.perf_counter() - started) * 1000)
     return {"file": str(file), **answer, "gradcam_image": None}
+
+
+def _write_reports(model: Any, file: Path, outcome: Any, request_id: str, arguments: argparse.Namespace) -> None:
+    if not arguments.report:
+        return
+    from pneumonet.reading import read_bytes, read_radiograph
+    from pneumonet.reports import render
+    from pneumonet.reports.document import Report
+
+    data = read_bytes(file, model.limits)
+    refused = isinstance(outcome, AdmissionError)
+    film = read_radiograph(data, frame=arguments.frame, limits=model.limits) if refused else outcome.film
+    report = Report(outcome, film, data, model.info, model.snapshot.config, request_id)
+    for name in arguments.report:
+        (arguments.report_dir / _report_name(file, name)).write_bytes(render(report, REPORTS[name]))
 
 
 def _row(answer: dict[str, Any]) -> str:
@@ -139,6 +189,24 @@ def _row(answer: dict[str, Any]) -> str:
         f"{shares['bacterial']:>9.3f} {shares['normal']:>7.3f} {shares['viral']:>7.3f}  {answer['risk_level']}"
     )
     return "\n".join([line, *(f"  note: {warning}" for warning in answer["warnings"])])
+
+
+def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
+    from pneumonet.batch import check_installed
+
+    try:
+        check_installed("pyarrow", "tqdm", *(["ray"] if arguments.ray else []))
+        from pneumonet.batch.run import Batch, run_batch
+
+        asked = {name: getattr(arguments, name) for name in ("source", "out", "workers", "force", "ray", "labels")}
+        print(run_batch(Batch(**asked), settings))
+    except ConfigError as error:
+        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -5,6 +5,7 @@
     ├─ InputError(ValueError)               the caller's request or film is at fault
     │  ├─ BadRequestError                   bad_request      400  malformed request
     │  ├─ NoFileError                       no_file          400  nothing was sent
+    │  ├─ NotAcceptableError                not_acceptable   406  an answer in no format that is offered
     │  ├─ EmptyFileError                    empty_file       400  a file of no bytes
     │  ├─ FileTooLargeError                 file_too_large   413  more bytes than the limit
     │  ├─ TooManyPixelsError                too_many_pixels  413  a header that declares too many pixels
@@ -21,6 +22,7 @@
     ├─ ModelUnavailableError(RuntimeError)  model_unavailable 503  starting, or no model
     │  ├─ DownloadError                     download_failed  503  the Hub, a repo or a revision is out of reach
     │  └─ SnapshotError                     damaged_snapshot 503  files that do not match their config
+    ├─ WorkerDiedError                      worker_died      500  a batch's film whose process ended, twice
     └─ InternalError                        internal_error   500  ours; the log has it under the request id
 
 Each class has a stable lower-case `code`, the `http_status` that a door answers with, and a `hint`: what to do.
@@ -69,6 +71,14 @@ class BadRequestError(InputError):
 
     code = "bad_request"
     default_hint = "See GET /api for what each route takes."
+
+
+class NotAcceptableError(InputError):
+    """The request accepts none of the formats that an answer is given in."""
+
+    code = "not_acceptable"
+    http_status = 406
+    default_hint = "Ask for one of the formats that GET /api names."
 
 
 class NoFileError(InputError):
@@ -145,12 +155,13 @@ class AdmissionError(InputError):
 
     code = "not_admitted"
     http_status = 422
+    headline: ClassVar[str] = "This does not look like a chest X-ray that the model knows."
     default_hint = "Send one frontal chest X-ray, or force an answer if you know better."
 
     def __init__(self, reasons: Sequence[Reason]) -> None:
         self.reasons = tuple(reasons)
         why = " ".join(reason.message for reason in self.reasons)
-        super().__init__(f"This does not look like a chest X-ray that the model knows. {why}".strip())
+        super().__init__(f"{self.headline} {why}".strip())
 
 
 class NotLoggedInError(PneumoNetError):
@@ -231,6 +242,13 @@ class SnapshotError(ModelUnavailableError):
 
     code = "damaged_snapshot"
     default_hint = "Pull the snapshot again, or point PNEUMONET_MODEL at a whole one."
+
+
+class WorkerDiedError(PneumoNetError):
+    """The process that answered a film of a batch ended without an answer, and so did the next one."""
+
+    code = "worker_died"
+    default_hint = "Answer the film alone; it may need more memory than the machine has."
 
 
 class InternalError(PneumoNetError):

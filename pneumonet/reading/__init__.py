@@ -15,11 +15,12 @@ from pneumonet.errors import (
 )
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading.dicom import is_dicom, read_dicom
+from pneumonet.reading.dicom_directory import is_dicom_directory, pictures_of
 from pneumonet.reading.limits import ReadingLimits, in_megabytes, translated
 from pneumonet.reading.raster import raster_format, read_raster
 from pneumonet.reading.tones import NOT_NUMBERS
 
-__all__ = ["ReadingLimits", "read_radiograph"]
+__all__ = ["ReadingLimits", "is_dicom_directory", "pictures_of", "read_bytes", "read_radiograph"]
 
 _DEFAULT_LIMITS = ReadingLimits()
 
@@ -49,7 +50,7 @@ def read_radiograph(
         UnreadableImageError: If the file cannot be opened, is damaged, is cut short, or holds no pixels.
     """
     _check_frame(frame)
-    data = _bytes_of(source, limits)
+    data = read_bytes(source, limits)
     if not data:
         raise EmptyFileError("The file is empty.")
     if len(data) > limits.max_bytes:
@@ -78,7 +79,15 @@ def _check_frame(frame: object) -> None:
         )
 
 
-def _bytes_of(source: object, limits: ReadingLimits) -> bytes:
+def read_bytes(source: object, limits: ReadingLimits = _DEFAULT_LIMITS) -> bytes:
+    """Return a film's bytes as they are, undecoded; a file over the limit is not read.
+
+    Raises:
+        BadRequestError: If `source` is of another type than `read_radiograph` takes.
+        NoFileError: If `source` is None or an empty path.
+        FileTooLargeError: If a file has more bytes than the limit.
+        UnreadableImageError: If a file cannot be opened.
+    """
     if source is None or (isinstance(source, str) and not source):
         raise NoFileError("No file was sent.")
     if isinstance(source, (bytes, bytearray, memoryview)):

@@ -95,6 +95,17 @@ def read_dicom(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiogr
     )
 
 
+def read_header(data: bytes) -> Any | None:
+    """Return a DICOM file's tags up to its pixels; None where the bytes are no DICOM file.
+
+    Args:
+        data: A file that `read_dicom` has read, so that it is known to inflate to no more than a film may.
+    """
+    if not is_dicom(data):
+        return None
+    return dcmread(BytesIO(_without_bare_magic(data)), force=True, stop_before_pixels=True)
+
+
 def _burned_in(dataset: Any) -> tuple[str, ...]:
     if (text_of(dataset, "BurnedInAnnotation") or "").strip().upper() != "YES":
         return ()

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from pneumonet.errors import BusyError
+from pneumonet.errors import AdmissionError, BusyError
+from pneumonet.finding import Finding
 
 HELD_MINUTES: Final = 10
 # So many visitors' films may wait in memory together; beyond it newcomers are refused, and nobody loses a film.
@@ -24,6 +26,23 @@ class HeldFilm:
     title: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What was said of a held film, so that reports of it can be made.
+
+    Attributes:
+        data: The film's file.
+        outcome: The finding without the film's pixels, or the refusal.
+        request_id: As in the log.
+        created: When it was said.
+    """
+
+    data: bytes
+    outcome: Finding | AdmissionError
+    request_id: str
+    created: datetime
+
+
 @dataclass
 class _Held:
     film: HeldFilm
@@ -31,6 +50,7 @@ class _Held:
     runs: int = 0
     asked: bool = False
     expired: bool = False
+    answered: Answered | None = None
 
 
 class HeldFilms:
@@ -63,6 +83,12 @@ class HeldFilms:
         """Forget the visitor's film."""
         if visitor in self._held:
             self._held.pop(visitor).timer.cancel()
+
+    def answered(self, visitor: str, film: HeldFilm, answered: Answered) -> None:
+        """Hold what was said of a film for as long as the film, unless that is gone; the answer before it goes."""
+        held = self._held.get(visitor)
+        if held is not None and held.film is film:
+            held.answered = answered
 
     def asked(self, visitor: str) -> bool:
         """Return whether an answer to the visitor's film was asked for."""

@@ -13,9 +13,11 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
-from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNetError
+from pneumonet.errors import AdmissionError, BadRequestError, ConfigError, InputError, PneumoNetError
 from pneumonet.finding import DISCLAIMER, Finding
 from pneumonet.rendering import data_uri, overlay
+from pneumonet.reports import FORMATS as REPORTS
+from pneumonet.reports.json_report import SCHEMA_FILE
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.web import metrics, schema
 from pneumonet.web.answers import (
@@ -27,8 +29,10 @@ from pneumonet.web.answers import (
     unforeseen,
 )
 from pneumonet.web.bodies import read_question
+from pneumonet.web.reporting import REPORT_ROUTE, ReportMaker, gone, offers, wanted_report
 from pneumonet.web.service import Service
 
+SCHEMA_ROUTE: Final = "/schema/report.json"
 # What each path takes; the gate refuses the rest, which Gradio's mount would answer in a shape of its own.
 METHODS: Final = {
     "/predict": ("POST",),
@@ -36,25 +40,34 @@ METHODS: Final = {
     "/api": ("GET", "HEAD"),
     "/metrics": ("GET", "HEAD"),
     "/openapi.json": ("GET", "HEAD"),
+    SCHEMA_ROUTE: ("GET", "HEAD"),
 }
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
 
 
-async def _predict(service: Service, request: Request, request_id: str) -> JSONResponse:
+async def _predict(service: Service, reports: ReportMaker, request: Request, request_id: str) -> Response:
     started = time.perf_counter()
     with refusals_logged(request_id, "rest"):
         asked = await read_question(request, service.settings.max_upload_bytes)
-    finding = await _while_connected(
-        request,
-        service.answer(
-            asked.film,
-            request_id=request_id,
-            door="rest",
-            frame=asked.frame,
-            force=asked.force,
-            saliency=not asked.disable_cam,
-        ),
-    )
+        kind = wanted_report(request)
+    try:
+        finding = await _while_connected(
+            request,
+            service.answer(
+                asked.film,
+                request_id=request_id,
+                door="rest",
+                frame=asked.frame,
+                force=asked.force,
+                saliency=not asked.disable_cam,
+            ),
+        )
+    except AdmissionError as error:
+        if kind is None:
+            raise
+        return await reports.response(kind, asked.film, error, request_id, asked.frame)
+    if kind is not None:
+        return await reports.response(kind, asked.film, finding, request_id, asked.frame)
     picture = None if asked.disable_cam else await anyio.to_thread.run_sync(lambda: data_uri(overlay(finding)))
     return JSONResponse(
         finding.answer(request_id, milliseconds_since(started)) | {"gradcam_image": picture}, headers=NO_STORE
@@ -155,6 +168,11 @@ def describe(service: Service) -> dict[str, Any]:
             {"method": "GET", "path": "/metrics", "answer": "counters in Prometheus' text format"},
             {"method": "GET", "path": "/api", "answer": "this description"},
             {"method": "GET", "path": "/openapi.json", "answer": "the OpenAPI schema of these routes"},
+            {"method": "GET", "path": SCHEMA_ROUTE, "answer": "the JSON schema of the report as JSON"},
+        ],
+        "reports": [
+            {"ask": f"POST /predict?format={kind.name}", "type": kind.media_type, "title": kind.title}
+            for kind in REPORTS.values()
         ],
         "gradio": {
             "/predict": "file, force -> the finding and the heatmap laid over the film, a PNG file",
@@ -167,10 +185,23 @@ def describe(service: Service) -> dict[str, Any]:
 def routes(service: Service) -> APIRouter:
     """Return the plain HTTP routes."""
     router = APIRouter()
+    reports = ReportMaker(service)
 
     @router.post("/predict", **schema.PREDICT)
     async def predict(request: Request) -> Any:
-        return await answer_errors(request, lambda: _predict(service, request, request_id_of(request)))
+        return await answer_errors(request, lambda: _predict(service, reports, request, request_id_of(request)))
+
+    @router.get(REPORT_ROUTE + "/{token}/{name}", include_in_schema=False)
+    async def report(request: Request, token: str, name: str) -> Any:
+        kind, answered = REPORTS.get(name), offers.get(token)
+        if kind is None or answered is None:
+            return gone(request_id_of(request))
+        return await answer_errors(request, lambda: reports.later(kind, answered))
+
+    @router.head(SCHEMA_ROUTE, include_in_schema=False)
+    @router.get(SCHEMA_ROUTE, include_in_schema=False)
+    async def report_schema() -> Response:
+        return Response(SCHEMA_FILE.read_bytes(), media_type="application/schema+json")
 
     @router.head("/health", include_in_schema=False)
     @router.get("/health", **schema.HEALTH)

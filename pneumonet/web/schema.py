@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from pneumonet.reports import FORMATS
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 
 _SHARE: Final = {"type": "number", "minimum": 0, "maximum": 1}
@@ -93,6 +94,7 @@ _HEALTH: Final = {
 }
 _MEANINGS: Final = {
     400: "The request is malformed, or holds no film.",
+    406: "The request accepts none of the formats that are offered.",
     401: "The server wants a login.",
     403: "Another site's page asks.",
     413: "The film has too many bytes or pixels.",
@@ -108,11 +110,32 @@ def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+def _or_report(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what is answered, or the report that is asked for by `format` or Accept."""
+    is_json = {kind.media_type: kind.media_type.endswith("json") for kind in FORMATS.values()}
+    return answer | {
+        "content": answer["content"]
+        | {
+            media_type: {"schema": {"type": "object"} if as_json else {"type": "string", "format": "binary"}}
+            for media_type, as_json in is_json.items()
+        }
+    }
+
+
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {status: _json(_ERROR, words) for status, words in _MEANINGS.items()}
 PREDICT: Final[dict[str, Any]] = {
     "operation_id": "predict",
     "summary": "Answer one film.",
     "openapi_extra": {
+        "parameters": [
+            {
+                "name": "format",
+                "in": "query",
+                "description": "A report in place of the plain answer; Accept may ask for one too. Its JSON is "
+                "described at /schema/report.json.",
+                "schema": {"enum": list(FORMATS)},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -134,9 +157,13 @@ PREDICT: Final[dict[str, Any]] = {
                     }
                 },
             },
-        }
+        },
     },
-    "responses": {200: _json(_ANSWER, "The finding. Research use only, not a medical device."), **ERRORS},
+    "responses": {
+        **ERRORS,
+        200: _or_report(_json(_ANSWER, "The finding. Research use only, not a medical device.")),
+        422: _or_report(ERRORS[422]),
+    },
 }
 HEALTH: Final[dict[str, Any]] = {
     "summary": "Say whether films are answered.",

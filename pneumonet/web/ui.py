@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from typing import Any, Final
 
 import anyio.to_thread
@@ -14,12 +15,14 @@ from pneumonet.errors import (
     NoFileError,
     PneumoNetError,
 )
+from pneumonet.finding import Finding
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.web import view
 from pneumonet.web.answers import milliseconds_since, refusals_logged, unforeseen
 from pneumonet.web.endpoints import add_endpoints
 from pneumonet.web.examples import Example, load_examples
-from pneumonet.web.held import HELD_MINUTES, HeldFilm, HeldFilms
+from pneumonet.web.held import HELD_MINUTES, Answered, HeldFilm, HeldFilms
+from pneumonet.web.reporting import offers, without_pixels
 from pneumonet.web.request_id import new_request_id
 from pneumonet.web.service import Service
 from pneumonet.web.uploads import take_file
@@ -106,9 +109,12 @@ class Page:
         yield view.words("working"), *_buttons(busy=True)
         with self.films.kept(visitor):
             try:
-                html, refused = await self._answer(film, force, request_id), False
+                html, refused = await self._answer(visitor, film, force, request_id), False
+            except AdmissionError as error:
+                reports = self._offered(visitor, film, error, request_id)
+                html, refused = view.failure(error, request_id, reports), True
             except Exception as error:
-                html, refused = self._failure(error, request_id), isinstance(error, AdmissionError)
+                html, refused = self._failure(error, request_id), False
             stale = self._is_stale(visitor, film)
         yield (gr.skip(),) * 3 if stale else (html, *_buttons(refused=refused))
 
@@ -135,12 +141,18 @@ class Page:
 
         return await anyio.to_thread.run_sync(draw)
 
-    async def _answer(self, film: HeldFilm, force: bool, request_id: str) -> str:
+    async def _answer(self, visitor: str, film: HeldFilm, force: bool, request_id: str) -> str:
         started = time.perf_counter()
         finding = await self.service.answer(film.data, request_id=request_id, door="page", force=force)
         duration_ms = milliseconds_since(started)
-        config = self.service.model.snapshot.config
-        return await anyio.to_thread.run_sync(view.result, finding, config, request_id, duration_ms)
+        config, reports = self.service.model.snapshot.config, self._offered(visitor, film, finding, request_id)
+        return await anyio.to_thread.run_sync(view.result, finding, config, request_id, duration_ms, reports)
+
+    def _offered(self, visitor: str, film: HeldFilm, outcome: Finding | AdmissionError, request_id: str) -> str:
+        """Offer reports of an answer for as long as its film is held; returns the path beneath which they are."""
+        answered = Answered(film.data, without_pixels(outcome), request_id, datetime.now(timezone.utc))
+        self.films.answered(visitor, film, answered)
+        return self.service.settings.root_path + offers.add(answered)
 
     def _failure(self, error: Exception, request_id: str) -> str:
         known = error if isinstance(error, PneumoNetError) else unforeseen(error, request_id)

@@ -12,15 +12,25 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pneumonet.describing import map_in_words
 from pneumonet.errors import AdmissionError, PneumoNetError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
+from pneumonet.next_steps import DANGER_SIGNS, DANGER_SIGNS_HEADING, SOURCE, steps_for
 from pneumonet.radiograph import Radiograph
 from pneumonet.rendering import data_uri, film_image, fitted, heatmap_layer
+from pneumonet.reports import FORMATS
 from pneumonet.snapshot import SnapshotConfig
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, NORMAL, Risk
+from pneumonet.wording import (
+    CANNOT,
+    FOR_WHOM,
+    HEATMAP_HEADING,
+    HEATMAP_NOTE,
+    NOT_ANSWERED,
+    TRAINED_ON,
+    calibration_in_words,
+    set_in_words,
+)
 
 # Nine layers travel with each answer: small, and the browser draws them up smoothly. The film stays sharp.
 _FILM_SIDE: Final = 800
@@ -29,6 +39,9 @@ _PREVIEW_SIDE: Final = 480
 
 PAGE_FOLDER: Final = Path(__file__).parent / "page"
 
+# What a report says too.
+_SHARED: Final = {"for_whom": escape(FOR_WHOM, quote=False), "trained_on": escape(TRAINED_ON, quote=False),
+                  "cannot": escape(CANNOT, quote=False)}  # fmt: skip
 _ADMISSION_HINT: Final = 'Choose one frontal chest X-ray, or press "Answer anyway" if you know better.'
 
 # Each level has a shape and a word of its own, so that colour is never the only sign.
@@ -53,7 +66,7 @@ def words(name: str, **values: object) -> str:
         name: Its file in `page/`, without the suffix.
         values: What its `$` placeholders stand for.
     """
-    return _template(name).substitute(values)
+    return _template(name).substitute(_SHARED, **values)
 
 
 @cache
@@ -86,25 +99,32 @@ def preview(film: Radiograph, title: str = "") -> str:
     )
 
 
-def failure(error: PneumoNetError, request_id: str) -> str:
-    """Return the result panel for an error: what was found, why, and what to do."""
-    message, reasons, heading, hint = error.message, "", "No answer", error.hint
+def failure(error: PneumoNetError, request_id: str, reports: str = "") -> str:
+    """Return the result panel for an error: what was found, why, and what to do.
+
+    Args:
+        error: The error.
+        request_id: The request's id.
+        reports: The path beneath which a refused film's reports are; empty where there are none.
+    """
+    message, reasons, heading, hint, steps = error.message, "", "No answer", error.hint, ""
     if isinstance(error, AdmissionError):
-        heading, hint = "Not answered", _ADMISSION_HINT
+        heading, hint = NOT_ANSWERED, _ADMISSION_HINT
         sentences = [reason.message for reason in error.reasons]
         message = message.removesuffix(" ".join(sentences)).rstrip()
         reasons = _items(sentences, "pn-reasons")
+        steps = _what_to_do_next(steps_for(None))
     return (
         f'<section class="pn-panel pn-failure" data-key="{escape(request_id)}" data-arrival="" '
         'aria-labelledby="result-heading">'
         f'<div role="alert"><h2 id="result-heading" tabindex="-1">{heading}</h2><p>{escape(message)}</p>{reasons}'
-        f"<p>{escape(hint)}</p></div>"
+        f"<p>{escape(hint)}</p></div>{steps}{_reports(reports)}"
         f'<p class="pn-meta">Code <code>{escape(error.code)}</code>, request <code>{escape(request_id)}</code></p>'
         "</section>"
     )
 
 
-def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_ms: float) -> str:
+def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_ms: float, reports: str = "") -> str:
     """Return the result panel for a finding.
 
     Args:
@@ -112,6 +132,7 @@ def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_m
         config: The snapshot's config, for its members' names and the coverage of the prediction set.
         request_id: The request's id.
         duration_ms: How long the answer took.
+        reports: The path beneath which the answer's reports are; empty where there are none.
     """
     name, confidence = DISPLAY_NAMES[finding.label], f"{finding.confidence:.2%}"
     arrival = f"Result: {name}, confidence {confidence}. {finding.risk.value}."
@@ -128,7 +149,9 @@ def result(finding: Finding, config: SnapshotConfig, request_id: str, duration_m
         + _meters(finding.probabilities)
         + _could_also_be(finding, config.prediction_set.coverage)
         + _viewer(finding, config)
+        + _what_to_do_next(steps_for(finding.risk, refused=not finding.admission.accepted))
         + _members(finding, config)
+        + _reports(reports)
         + _provenance(finding, request_id, duration_ms)
         + "</section>"
     )
@@ -163,23 +186,12 @@ def _meters(probabilities: dict[str, float]) -> str:
 
 
 def _could_also_be(finding: Finding, coverage: float) -> str:
-    could_be = f'<p class="pn-set">{_set_in_words(finding.prediction_set)}, at {coverage:.0%} coverage.</p>'
+    introduction, classes = set_in_words(finding.prediction_set)
+    could_be = f'<p class="pn-set">{introduction}<strong>{escape(classes)}</strong>, at {coverage:.0%} coverage.</p>'
     if not finding.admission.accepted:
         # No calibration was ever measured on such pictures.
         return could_be
-    return (
-        f'{could_be}<p class="pn-explanation">The percentages are calibrated: they say how often such answers were '
-        f"right on films held back from training, not how ill a child is. Coverage: for {coverage:.0%} of such films "
-        "of each class, the classes left open held the right one.</p>"
-    )
-
-
-def _set_in_words(prediction_set: Sequence[str]) -> str:
-    names = [DISPLAY_NAMES[name] for name in prediction_set]
-    if len(names) == 1:
-        return "Could also be: <strong>nothing else</strong>"
-    listed = " or ".join([names[0], *(name.lower() for name in names[1:])])
-    return f"<strong>{escape(listed)}: cannot tell which</strong>"
+    return f'{could_be}<p class="pn-explanation">{escape(calibration_in_words(coverage))}</p>'
 
 
 def _viewer(finding: Finding, config: SnapshotConfig) -> str:
@@ -200,7 +212,7 @@ def _viewer(finding: Finding, config: SnapshotConfig) -> str:
     return (
         f'<figure class="pn-viewer" data-viewer style="{aspect}"><div class="pn-stage">{picture}'
         f'<div class="pn-heat">{layers}</div><span class="pn-divider" aria-hidden="true"></span></div>'
-        "<figcaption><h3>What influenced the answer</h3>"
+        f"<figcaption><h3>{HEATMAP_HEADING}</h3>"
         + _select("map-label", "Map for", {name: DISPLAY_NAMES[name] for name in CLASS_NAMES}, finding.label)
         + _select("map-source", "Seen by", sources, ENSEMBLE)
         + _range("map-opacity", "Heatmap opacity", 60)
@@ -208,7 +220,7 @@ def _viewer(finding: Finding, config: SnapshotConfig) -> str:
         + '<div class="pn-legend"><span class="pn-scale" aria-hidden="true"></span>'
         "<span>low influence</span><span>high influence</span></div>"
         f'<p data-caption aria-live="polite">{caption}</p>'
-        '<p class="pn-explanation">Colours mark regions that influenced the answer. They do not outline disease.</p>'
+        f'<p class="pn-explanation">{HEATMAP_NOTE}</p>'
         "</figcaption></figure>"
     )
 
@@ -224,24 +236,6 @@ def _layer(finding: Finding, source: str, label: str, title: str) -> str:
     )
 
 
-def map_in_words(saliency_map: NDArray[np.float32]) -> str:
-    """Say where in the picture a map (h, w) in [0, 1] is strongest.
-
-    >>> map_in_words(np.zeros((3, 3), dtype=np.float32))
-    'No region stood out: the heatmap is empty.'
-    >>> map_in_words(np.eye(4, dtype=np.float32)[::-1] * [0.1, 0.1, 0.1, 1])
-    'Influence was strongest in the upper right of the picture.'
-    """
-    if not saliency_map.any():
-        return "No region stood out: the heatmap is empty."
-    height, width = saliency_map.shape
-    y, x = divmod(int(saliency_map.argmax()), width)
-    row = ("upper", "middle", "lower")[int(3 * (y + 0.5) / height)]
-    column = ("left", "centre", "right")[int(3 * (x + 0.5) / width)]
-    place = "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
-    return f"Influence was strongest in the {place} of the picture."
-
-
 def _select(element_id: str, label: str, options: dict[str, str], chosen: str) -> str:
     choices = "".join(
         f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
@@ -254,6 +248,16 @@ def _range(element_id: str, label: str, value: int) -> str:
     return (
         f'<label for="{element_id}">{label} <output for="{element_id}" aria-live="off">{value}%</output></label>'
         f'<input id="{element_id}" type="range" min="0" max="100" step="5" value="{value}" autocomplete="off">'
+    )
+
+
+def _what_to_do_next(steps: Sequence[str]) -> str:
+    # Unlike the risk, it has no colour of its own: none of it says that all is well.
+    return (
+        '<div class="pn-next"><h3>What to do next</h3>'
+        f"{_items(list(steps), 'pn-steps')}<h4>{escape(DANGER_SIGNS_HEADING)}</h4>"
+        f"{_items(list(DANGER_SIGNS), 'pn-signs')}"
+        f'<p class="pn-explanation">{escape(SOURCE)}</p></div>'
     )
 
 
@@ -272,6 +276,23 @@ def _members(finding: Finding, config: SnapshotConfig) -> str:
     return (
         '<details><summary>Each backbone on its own</summary><div class="pn-table"><table><thead><tr>'
         f'<th scope="col">Backbone</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
+    )
+
+
+def _reports(path: str) -> str:
+    """Return links to the reports of an answer: plain links, so that keyboard and screen reader have them as such."""
+    if not path:
+        return ""
+    links = "".join(
+        f'<li><a class="pn-button" href="{escape(path)}/{kind.name}" download="{kind.file_name}" '
+        f'aria-label="Download the report as {kind.title}">{kind.title}</a></li>'
+        for kind in FORMATS.values()
+    )
+    return (
+        '<nav class="pn-reports" aria-label="Reports of this answer"><h3>Report</h3>'
+        f"<ul>{links}</ul>"
+        '<p class="pn-explanation">For as long as the page holds the film. The DICOM files carry the patient and the '
+        "study of a DICOM film, as DICOM wants; the others name nobody.</p></nav>"
     )
 
 
