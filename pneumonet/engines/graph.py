@@ -67,7 +67,8 @@ def open_graph(snapshot_path: Path, config: SnapshotConfig, cache_dir: Path) -> 
         _keep(graph, folder)
     except OSError as error:
         _log.warning("the converted backbones cannot be cached in %s (%s)", folder.parent, error.strerror or error)
-    return graph
+    # What is kept is in float16, so that the first start answers as every later one, to the last digit.
+    return _cached(folder) or graph
 
 
 def _folder_name(config: SnapshotConfig) -> str:

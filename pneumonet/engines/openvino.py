@@ -1,5 +1,6 @@
 """OpenVINO: the same backbones as one graph, compiled for this CPU; bfloat16 where the CPU computes in it."""
 
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -39,7 +40,10 @@ class OpenVinoEngine:
             has_bfloat16 = _BFLOAT16 in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bfloat16" if has_bfloat16 else "float32"
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        if threads := os.environ.get("OMP_NUM_THREADS", ""):
+            # PyTorch keeps to it by itself; several workers on one machine share its cores by it.
+            options["INFERENCE_NUM_THREADS"] = int(threads)
         compiled: Any = core.compile_model(graph.read(core), "CPU", options)
         self.precision = precision
         self.heads: Mapping[str, Head] = graph.heads

@@ -1,0 +1,55 @@
+"""What each process of a batch has to know to give the same rows as every other."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pneumonet import __version__
+from pneumonet.hub import Snapshot
+from pneumonet.settings import Settings
+
+# Raised where rows come to mean something else: those of an older PneumoNet are then not taken for a resumed run.
+_ROWS: Final = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch, fit to be sent to another machine: it holds no secret.
+
+    Attributes:
+        environment: The settings that decide what a film's row says, as environment variables.
+        revision: The model's revision, in every row.
+        force: Answer films that admission refuses.
+        threads: How many threads one process computes with.
+    """
+
+    environment: Mapping[str, str]
+    revision: str
+    force: bool
+    threads: int
+
+    @classmethod
+    def of(cls, settings: Settings, snapshot: Snapshot, *, force: bool, threads: int) -> "Job":
+        """Pin a job to a snapshot that was opened, so that a branch that moves meanwhile changes no row."""
+        environment = {
+            "PNEUMONET_MODEL": str(snapshot.path.absolute()) if snapshot.repo_id is None else snapshot.repo_id,
+            "PNEUMONET_REVISION": snapshot.revision,
+            "PNEUMONET_DEVICE": settings.device,
+            "PNEUMONET_ENGINE": settings.engine,
+            "PNEUMONET_MAX_UPLOAD_MB": str(settings.max_upload_bytes // 1_000_000),
+            "PNEUMONET_MAX_MEGAPIXELS": str(settings.max_pixels // 1_000_000),
+        }
+        return cls(environment, snapshot.revision, force, threads)
+
+    def fingerprint(self, source: str) -> str:
+        """Return what tells rows of this job over a source from those of another, as a hash that tells nothing else."""
+        options = [_ROWS, __version__, dict(self.environment), self.revision, self.force, os.path.abspath(source)]
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

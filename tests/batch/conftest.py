@@ -1,0 +1,110 @@
+"""The command as a process, films of every kind, and films that do harm to the process that reads them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pneumonet.model import PneumoNet
+from tests.support.films import encoded, phantom
+from tests.web.conftest import dicom
+from tests.web.test_bad_input import cut
+
+ROOT = Path(__file__).parents[2]
+# What a film ends with so that the process that answers it comes to harm: a JPEG's decoder passes over it.
+END, END_ONCE, RAISE = b"<end this process>", b"<end this process once>", b"<raise>"
+# Python imports this module at its start, in every process that finds it.
+HARM = f"""
+import hashlib, os, signal, time
+
+_sha256 = hashlib.sha256
+
+
+def sha256(data=b"", **options):
+    if isinstance(data, bytes):
+        if data.startswith(b"\\xff\\xd8"):
+            time.sleep(float(os.environ.get("SECONDS_A_FILM", 0)))
+        once = os.environ.get("ENDED_ONCE", "")
+        if {END_ONCE!r} in data and not os.path.exists(once):
+            open(once, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if {END!r} in data:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if {RAISE!r} in data:
+            raise RuntimeError("nobody foresaw this")
+    return _sha256(data, **options)
+
+
+hashlib.sha256 = sha256
+"""
+
+
+def film(seed: int, harm: bytes = b"") -> bytes:
+    return encoded(phantom(150, 130, seed=seed), "JPEG") + harm
+
+
+# Each name's bytes and the code that its row has to have.
+BAD_FILMS: dict[str, tuple[str | None, Callable[[], bytes]]] = {
+    "blank.png": ("not_admitted", lambda: encoded(np.full((300, 260), 90, dtype=np.uint8))),
+    "cut.dcm": ("unreadable_image", lambda: cut(dicom(phantom()))),
+    "cut.jpg": ("unreadable_image", lambda: cut(film(1))),
+    "empty.png": ("empty_file", lambda: b""),
+    "ends-its-process.jpg": ("worker_died", lambda: film(2, END)),
+    "ends-its-process-once.jpg": (None, lambda: film(3, END_ONCE)),
+    "noise.bin": ("file_too_large", lambda: np.random.default_rng(0).bytes(10_000_001)),
+    "raises.jpg": ("internal_error", lambda: film(4, RAISE)),
+    "text.png": ("unsupported_format", lambda: b"a text, whatever its name says"),
+}
+
+
+@pytest.fixture(scope="session")
+def environment(tiny_snapshot: Path, tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The command's environment; the model has put its converted backbones into the cache."""
+    folder = tmp_path_factory.mktemp("harm")
+    (folder / "sitecustomize.py").write_text(HARM)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PNEUMONET_")}
+    return kept | {"PNEUMONET_MODEL": str(tiny_snapshot), "PNEUMONET_DEVICE": "cpu", "PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """A function that starts the command."""
+
+    def begin(*arguments: object, seconds_a_film: str = "0") -> "subprocess.Popen[str]":
+        own = {"ENDED_ONCE": str(tmp_path / "ended-once"), "SECONDS_A_FILM": seconds_a_film}
+        return command(*arguments, environment=environment | own)
+
+    return begin
+
+
+def command(*arguments: object, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    """Start `python -m pneumonet batch`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pneumonet", "batch", *map(str, arguments)],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write_films(folder: Path, count: int, names: dict[str, tuple[str | None, Callable[[], bytes]]]) -> Path:
+    """Write good films, and bad ones among them."""
+    folder.mkdir(parents=True)
+    for seed in range(count):
+        (folder / f"film-{seed:02}.jpg").write_bytes(film(seed + 100))
+    for name, (_, make) in names.items():
+        (folder / name).write_bytes(make())
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
