@@ -22,6 +22,8 @@ Stage = list[list[str]]
 _FULL: Final = ["--sizes", "0:192", "--learning-rate", "7e-4", "--warmup-epochs", "0.3"]
 _LAST: Final = ["--sizes", "0:192", "--epochs", "1", "--warmup-epochs", "0.1", "--mixup", "0", "--ema-decay", "0.98",
                 "--seed", "6"]  # fmt: skip
+_PLAIN: Final = ["--sizes", "0:192", "--epochs", "3", "--warmup-epochs", "0.2", "--mixup", "0", "--ema-decay", "0.99"]
+_ARCHS: Final = {"convnext_tiny": "convnext_tiny", "efficientnetv2_s": "tf_efficientnetv2_s"}
 
 
 def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
@@ -35,7 +37,9 @@ def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
     """
     films = data / "chest_xray" / "train"
     training = _training(runs, films, cores)
-    students = [command[command.index("--out") + 1] for command in training[-1]]
+    averaged = str(runs / "efficientnetv2_s_averaged")
+    average = ["scripts/average_runs.py", *(str(runs / f"efficientnetv2_s_{end}") for end in ("last", "plain")),
+               "--out", averaged]  # fmt: skip
     measuring = _measuring(runs, data, films)
     card = ["scripts/write_card.py", "--data", str(films), "--calibration", str(runs / "calibration.json")]
     for option, command in measuring.items():
@@ -43,35 +47,51 @@ def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
     for command in (command for stage in training for command in stage):
         folder, threads = (command[command.index(option) + 1] for option in ("--out", "--threads"))
         card += ["--run", f"{folder}={threads}"]
-    calibrate = ["scripts/calibrate.py", *students, "--version", version, "--data", str(films)]
-    return [*training, [calibrate], *([command] for command in measuring.values()), [card]]
+    calibrate = [
+        "scripts/calibrate.py",
+        str(runs / "convnext_tiny_plain"),
+        averaged,
+        "--version",
+        version,
+        "--data",
+        str(films),
+    ]
+    return [*training, [average], [calibrate], *([command] for command in measuring.values()), [card]]
 
 
 def _training(runs: Path, films: Path, cores: int) -> list[Stage]:
-    """Return the runs: a teacher, then both students small, at the size that is served, and once without mixup."""
+    """Return the runs: teachers, then both students small, at the size that is served, and at last without mixup."""
     half = max(1, cores // 2)
 
     def train(arch: str, name: str, threads: int, *options: str) -> list[str]:
         return ["scripts/train.py", arch, *options, "--threads", str(threads), "--data", str(films),
                 "--out", str(runs / name)]  # fmt: skip
 
-    teacher = train("tf_efficientnet_lite0", "teacher_lite0", cores, "--init", "package", "--precision", "float32",
-                    "--sizes", "0:192", "--epochs", "5", "--learning-rate", "5e-4", "--ema-decay", "0.99")  # fmt: skip
-    taught = ["--teacher", teacher[-1]]
-    archs = {"convnext_tiny": ("convnext_tiny", "10", "4"), "efficientnetv2_s": ("tf_efficientnetv2_s", "9", "5")}
-    small = {
-        name: train(arch, f"{name}_small", half, *taught, "--sizes", "0:96", "4:128", "--epochs", "13")
-        for name, (arch, _, _) in archs.items()
-    }
-    full = [
-        train(arch, name, half, "--init", small[name][-1], *taught, *_FULL, "--epochs", epochs, "--seed", seed)
-        for name, (arch, epochs, seed) in archs.items()
+    teachers = [
+        train("tf_efficientnet_lite0", f"teacher_plain_{seed}", half, "--init", "package", "--precision", "float32",
+              "--sizes", "0:192", "--epochs", "5", "--learning-rate", "5e-4", "--ema-decay", "0.99", "--mixup", "0",
+              "--seed", seed)
+        for seed in ("0", "1")
+    ]  # fmt: skip
+    one = ["--teacher", teachers[1][-1]]
+    both = [*one, "--teacher", teachers[0][-1]]
+
+    def students(end: str, before: str | None, taught: list[str], **each: tuple[str, str]) -> Stage:
+        """Return both students' runs: `each` has an option's value for ConvNeXt and for EfficientNet."""
+        return [
+            train(arch, f"{name}{end}", half, *([] if before is None else ["--init", str(runs / f"{name}{before}")]),
+                  *taught, *(word for option, values in each.items()
+                             for word in (f"--{option.replace('_', '-')}", values[i])))
+            for i, (name, arch) in enumerate(_ARCHS.items())
+        ]  # fmt: skip
+
+    return [
+        teachers,
+        students("_small", None, [*one, "--sizes", "0:96", "4:128", "--epochs", "13"]),
+        students("", "_small", [*one, *_FULL], epochs=("10", "9"), seed=("4", "5")),
+        students("_last", "", [*one, *_LAST], learning_rate=("3e-4", "2e-4")),
+        students("_plain", "_last", [*both, *_PLAIN], learning_rate=("3e-4", "2.5e-4"), seed=("12", "11")),
     ]
-    last = [
-        train(arch, f"{name}_last", half, "--init", str(runs / name), *taught, *_LAST, "--learning-rate", rate)
-        for (name, (arch, _, _)), rate in zip(archs.items(), ("3e-4", "2e-4"), strict=True)
-    ]
-    return [[teacher], list(small.values()), full, last]
 
 
 def _measuring(runs: Path, data: Path, films: Path) -> dict[str, list[str]]:

@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--admission", type=Path, metavar="JSON", help="measure_admission.py's")
     parser.add_argument("--saliency", type=Path, metavar="JSON", help="measure_saliency.py's")
     parser.add_argument("--run", type=_run, action="append", default=[], metavar="FOLDER[=CORES]")
+    parser.add_argument("--after-earlier-runs", action="store_true", help="keep the runs that metrics.json lists")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"), help="counts of --run")
     return parser
 
@@ -156,7 +157,8 @@ def _updated(metrics: dict[str, Any], arguments: argparse.Namespace) -> dict[str
             metrics[key] = json.loads(path.read_text())
     if arguments.run:
         runs = dict(arguments.run)
-        training = summarise_runs(runs)
+        earlier = metrics.get("training", {}).get("runs", []) if arguments.after_earlier_runs else []
+        training = summarise_runs(runs, earlier)
         training["split"] = summarise_split(arguments.data, training["runs"][-1]["held_back_fold"])
         metrics["training"] = training
     return metrics

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +18,18 @@ _RECIPE_KEYS: Final = (
 )  # fmt: skip
 
 
-def summarise_runs(runs: Mapping[Path, float]) -> dict[str, Any]:
+def summarise_runs(runs: Mapping[Path, float], earlier: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Return each run's recipe, cost and last figures, and the cost of all.
 
     Args:
         runs: The CPU cores that each run had, by its folder.
+        earlier: Summaries of runs that these go on from, whose folders need not be there any more.
 
     Raises:
         OSError: If a folder holds no run.
         ValueError: If a run has no finished epoch.
     """
-    summaries = [_summarise(folder, cores) for folder, cores in runs.items()]
+    summaries = [*earlier, *(_summarise(folder, cores) for folder, cores in runs.items())]
     core_hours = sum(run["core_hours"] for run in summaries)
     return {
         "runs": summaries,

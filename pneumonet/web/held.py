@@ -1,6 +1,7 @@
 """The films that the page holds for its visitors, in memory, until they go."""
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,31 @@ class Answered:
     created: datetime
 
 
+class Offers:
+    """The answers that pages show, each under a token that nobody can guess, so that their reports can be asked for."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answered] = {}
+
+    def add(self, answered: Answered) -> str:
+        """Offer an answer; returns its token."""
+        token = secrets.token_hex(20)
+        self._answers[token] = answered
+        return token
+
+    def get(self, token: str) -> Answered | None:
+        """Return an answer; None where its film is no longer held."""
+        return self._answers.get(token)
+
+    def take_back(self, token: str | None) -> None:
+        """Forget an answer."""
+        self._answers.pop(token or "", None)
+
+
+# One a process, as the shelves of uploads and outputs are: the page knows no app.
+offers = Offers()
+
+
 @dataclass
 class _Held:
     film: HeldFilm
@@ -50,7 +76,7 @@ class _Held:
     runs: int = 0
     asked: bool = False
     expired: bool = False
-    answered: Answered | None = None
+    token: str | None = None
 
 
 class HeldFilms:
@@ -82,13 +108,22 @@ class HeldFilms:
     def drop(self, visitor: str) -> None:
         """Forget the visitor's film."""
         if visitor in self._held:
-            self._held.pop(visitor).timer.cancel()
+            held = self._held.pop(visitor)
+            held.timer.cancel()
+            offers.take_back(held.token)
 
-    def answered(self, visitor: str, film: HeldFilm, answered: Answered) -> None:
-        """Hold what was said of a film for as long as the film, unless that is gone; the answer before it goes."""
+    def answered(self, visitor: str, film: HeldFilm, answered: Answered) -> str | None:
+        """Hold what was said of a film for as long as the film; the answer before it goes.
+
+        Returns:
+            The token under which `offers` has it; None where the film is gone.
+        """
         held = self._held.get(visitor)
-        if held is not None and held.film is film:
-            held.answered = answered
+        if held is None or held.film is not film:
+            return None
+        offers.take_back(held.token)
+        held.token = offers.add(answered)
+        return held.token
 
     def asked(self, visitor: str) -> bool:
         """Return whether an answer to the visitor's film was asked for."""

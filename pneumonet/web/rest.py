@@ -29,7 +29,9 @@ from pneumonet.web.answers import (
     unforeseen,
 )
 from pneumonet.web.bodies import read_question
-from pneumonet.web.reporting import REPORT_ROUTE, ReportMaker, gone, offers, wanted_report
+from pneumonet.web.held import offers
+from pneumonet.web.installing import PATHS
+from pneumonet.web.reporting import REPORT_ROUTE, ReportMaker, gone, wanted_report
 from pneumonet.web.service import Service
 
 SCHEMA_ROUTE: Final = "/schema/report.json"
@@ -41,6 +43,7 @@ METHODS: Final = {
     "/metrics": ("GET", "HEAD"),
     "/openapi.json": ("GET", "HEAD"),
     SCHEMA_ROUTE: ("GET", "HEAD"),
+    **dict.fromkeys(PATHS, ("GET", "HEAD")),
 }
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
 

@@ -18,7 +18,7 @@ from pneumonet import __version__
 from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import endpoints, rest, uploads
+from pneumonet.web import endpoints, installing, rest, uploads
 from pneumonet.web.logs import JsonFormatter
 from pneumonet.web.middleware import RequestGate
 from pneumonet.web.service import Service
@@ -46,6 +46,7 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
     app = FastAPI(title="PneumoNet", version=__version__, docs_url=None, redoc_url=None, lifespan=tidying(folder, page))
     # Starlette asks the routes in order, and the page at / takes all the rest.
     app.include_router(rest.routes(service))
+    app.include_router(installing.routes())
     uploads.add_file_routes(app, settings.max_upload_bytes)
     _prepare(page, settings, folder)
     gradio.mount_gradio_app(

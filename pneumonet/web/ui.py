@@ -17,12 +17,12 @@ from pneumonet.errors import (
 )
 from pneumonet.finding import Finding
 from pneumonet.reading import ReadingLimits, read_radiograph
-from pneumonet.web import view
+from pneumonet.web import installing, view
 from pneumonet.web.answers import milliseconds_since, refusals_logged, unforeseen
 from pneumonet.web.endpoints import add_endpoints
 from pneumonet.web.examples import Example, load_examples
 from pneumonet.web.held import HELD_MINUTES, Answered, HeldFilm, HeldFilms
-from pneumonet.web.reporting import offers, without_pixels
+from pneumonet.web.reporting import REPORT_ROUTE, without_pixels
 from pneumonet.web.request_id import new_request_id
 from pneumonet.web.service import Service
 from pneumonet.web.uploads import take_file
@@ -151,8 +151,8 @@ class Page:
     def _offered(self, visitor: str, film: HeldFilm, outcome: Finding | AdmissionError, request_id: str) -> str:
         """Offer reports of an answer for as long as its film is held; returns the path beneath which they are."""
         answered = Answered(film.data, without_pixels(outcome), request_id, datetime.now(timezone.utc))
-        self.films.answered(visitor, film, answered)
-        return self.service.settings.root_path + offers.add(answered)
+        token = self.films.answered(visitor, film, answered)
+        return f"{self.service.settings.root_path}{REPORT_ROUTE}/{token}" if token else ""
 
     def _failure(self, error: Exception, request_id: str) -> str:
         known = error if isinstance(error, PneumoNetError) else unforeseen(error, request_id)
@@ -221,7 +221,8 @@ def page_options() -> dict[str, Any]:
     thumbnails = [(index, example.thumbnail()) for index, example in enumerate(load_examples())]
     css = (view.PAGE_FOLDER / "page.css").read_text(encoding="utf-8") + view.example_styles(thumbnails)
     script = (view.PAGE_FOLDER / "page.js").read_text(encoding="utf-8")
-    return {"theme": _theme(), "head": f"<style>{css}</style><script>{script}</script>", "footer_links": ["api"]}
+    head = f"{installing.head()}<style>{css}</style><script>{script}</script>"
+    return {"theme": _theme(), "head": head, "footer_links": ["api"]}
 
 
 def _theme() -> gr.themes.Base:

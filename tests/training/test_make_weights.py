@@ -36,7 +36,7 @@ def test_each_run_is_made_before_it_is_used_and_is_in_the_card() -> None:
         made |= outputs
     card = write_card._parser().parse_args(_of("write_card")[0])
     assert {str(folder) for folder, _ in card.run} == made
-    assert {cores for _, cores in card.run} == {4, 2}  # a run alone, and two side by side
+    assert {cores for _, cores in card.run} == {2}  # always two side by side
 
 
 def test_the_card_is_given_the_figures_that_were_written() -> None:

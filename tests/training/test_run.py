@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pneumonet.training.augment import resized
 from pneumonet.training.backbones import build_backbone
@@ -18,6 +19,7 @@ from pneumonet.training.recipe import Recipe
 from pneumonet.training.run import Run
 from pneumonet.training.run_folder import load_averaged
 from pneumonet.training.teacher import Teacher
+from scripts import average_runs
 from tests.support.runs import CPU, RECIPE, child_films
 
 
@@ -134,6 +136,35 @@ def test_a_run_can_start_from_another(teacher: Path, tmp_path: Path) -> None:
     run = Run(replace(RECIPE, init=str(teacher)), tmp_path, CPU)
     for name, tensor in load_averaged(teacher)[0].state_dict().items():
         torch.testing.assert_close(run.model.state_dict()[name], tensor)
+
+
+def test_a_run_can_start_from_a_published_member(tiny_snapshot: Path, tmp_path: Path) -> None:
+    member = tiny_snapshot / "efficientnetv2_s"
+    run = Run(replace(RECIPE, arch="test_efficientnet", init=str(member)), tmp_path, CPU)
+    published = load_file(member / "model.safetensors")
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(tensor, published[name].to(tensor.dtype))
+    with pytest.raises(ValueError, match="has not seen the films held back here"):
+        Run(replace(RECIPE, arch="test_efficientnet", init=str(member), held_back_fold=1), tmp_path / "other", CPU)
+
+
+def test_averaged_weights_are_the_mean_and_can_be_exported(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    Run(replace(RECIPE, init=str(teacher), epochs=1), other, CPU).fit(child_films(48, 1), child_films(15, 2))
+    out = tmp_path / "averaged"
+    monkeypatch.setattr("sys.argv", ["average_runs", str(teacher), str(other), "--out", str(out)])
+    average_runs.main()
+    first, second, mean = (load_averaged(folder)[0].state_dict() for folder in (teacher, other, out))
+    moved = 0
+    for name, tensor in mean.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (first[name] + second[name]) / 2)
+            moved += not torch.equal(first[name], second[name])
+    assert moved > 10
+    with pytest.raises(ValueError, match="one architecture"):
+        average_runs.averaged(first, {"weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize("distilled", [False, True], ids=["labels", "distilled"])

@@ -76,6 +76,12 @@
     event.target.value = "";
   }, true);
 
+  // A phone offers its camera where pictures are asked for; a film may as well be a file of any name.
+  document.addEventListener("click", (event) => {
+    const input = event.target.closest?.("#film-file") && filmInput();
+    if (input && matchMedia("(pointer: coarse)").matches) input.accept = "image/*,application/dicom,.dcm,*/*";
+  }, true);
+
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#analyse, #answer-anyway, .pn-example")) hideNotices();
   }, true);
@@ -151,6 +157,15 @@
     button.focus();
     setTimeout(() => { button.textContent = wording; }, 2000);
   });
+
+  // --- Installing ---
+
+  // Gradio names the manifest without a proxy's prefix, and browsers ask for it without the visitor's login.
+  const manifest = document.querySelector("link[rel=manifest]");
+  if (manifest) {
+    manifest.crossOrigin = "use-credentials";
+    manifest.setAttribute("href", "manifest.json");
+  }
 
   // --- What has arrived ---
 

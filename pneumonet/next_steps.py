@@ -1,0 +1,94 @@
+"""What to do next: a few careful sentences for each risk level and for a refused film.
+
+They inform. They name no disease, no drug and no treatment, and none of them is an all-clear. The signs are WHO's for a
+child of two months to five years with cough or difficult breathing; see `SOURCE`.
+"""
+
+from typing import Final
+
+from pneumonet.taxonomy import Risk
+
+SOURCE: Final = (
+    "Signs after the World Health Organization: Revised WHO classification and treatment of childhood pneumonia at "
+    "health facilities (2014, ISBN 978 92 4 150781 3), and the general danger signs of its Integrated Management of "
+    "Childhood Illness."
+)
+
+DANGER_SIGNS_HEADING: Final = "Get medical help at once if the child has any of these signs"
+
+# IMCI's four general danger signs, and the two that the revision of 2014 sets beside them.
+DANGER_SIGNS: Final[tuple[str, ...]] = (
+    "Cannot drink or breastfeed.",
+    "Vomits everything.",
+    "Has had convulsions.",
+    "Is lethargic or unconscious.",
+    "Makes a harsh noise when breathing in while calm (stridor).",
+    "Has an oxygen saturation below 90%, where it can be measured.",
+)
+
+_BREATHING: Final = (
+    "Have a child with cough or difficult breathing seen by a health worker without delay, whatever the answer is, if "
+    "the lower chest draws in or breathing is fast: 50 breaths a minute or more at 2 to 11 months, 40 or more at 1 to "
+    "5 years."
+)
+_CLINICIAN: Final = "Show the film and this answer to a clinician, who examines the child. The answer is no diagnosis."
+_TREATMENT: Final = "Do not start, change or stop a treatment because of this answer."
+_BETTER_PICTURE: Final = (
+    "Send the file itself, as DICOM or exported from the viewer, and not a photograph or a screenshot of it."
+)
+
+_STEPS: Final[dict[Risk, tuple[str, ...]]] = {
+    Risk.HIGH: (
+        _CLINICIAN,
+        "Bacterial and viral pneumonia look alike on many films, and the answer can be wrong about either.",
+        _TREATMENT,
+        _BREATHING,
+    ),
+    Risk.MEDIUM: (
+        _CLINICIAN,
+        'Bacterial and viral pneumonia look alike on many films: "viral" does not rule out a bacterial infection.',
+        _TREATMENT,
+        _BREATHING,
+    ),
+    Risk.NONE_DETECTED: (
+        "A normal answer does not rule out disease: early pneumonia may not show on a film, and the model knows no "
+        "other disease.",
+        "Show the film to a clinician if the child is ill or does not get better. The answer is no diagnosis.",
+        _TREATMENT,
+        _BREATHING,
+    ),
+    Risk.INDETERMINATE: (
+        "This is no answer to go by: neither a sign of disease nor an all-clear.",
+        "Have a clinician read the film and examine the child.",
+        _TREATMENT,
+        _BREATHING,
+    ),
+}
+
+# The refused film may be any picture, so the first thing is how to send a better one.
+_REFUSED: Final[tuple[str, ...]] = (
+    _BETTER_PICTURE,
+    "Choose one frontal chest film: upright, whole and uncropped, light where the bones are, without drawings on it.",
+    "If there is only the film on a light box or a screen: photograph it straight on, filling the picture, without "
+    "flash, reflections or fingers.",
+    "That a picture was refused says nothing about the child: have the film read by a clinician.",
+    _BREATHING,
+)
+
+
+def steps_for(risk: Risk | None, refused: bool = False) -> tuple[str, ...]:
+    """Return what to do next, three to five sentences in the order of their weight.
+
+    Args:
+        risk: The finding's risk level; None where the film was refused and there is no finding.
+        refused: Whether admission refused the film although an answer was asked for all the same.
+
+    >>> steps_for(Risk.INDETERMINATE)[0]
+    'This is no answer to go by: neither a sign of disease nor an all-clear.'
+    >>> steps_for(None)[0] in steps_for(Risk.HIGH, refused=True)
+    True
+    """
+    if risk is None:
+        return _REFUSED
+    steps = _STEPS[risk]
+    return (*steps, _BETTER_PICTURE) if refused else steps

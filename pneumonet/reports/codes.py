@@ -1,0 +1,50 @@
+"""The codes that FHIR and DICOM reports use for classes, procedures and places."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from pneumonet.reports.document import Report
+from pneumonet.taxonomy import BACTERIAL, NORMAL, VIRAL, Risk
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code of SNOMED CT (SCT), LOINC (LN), DICOM (DCM) or UCUM, with its meaning.
+
+    Attributes:
+        value: The code.
+        scheme: DICOM's designator of the code system.
+        meaning: As the code system words it.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+CLASSES: Final[dict[str, Code]] = {
+    BACTERIAL: Code("53084003", "SCT", "Bacterial pneumonia"),
+    NORMAL: Code("17621005", "SCT", "Normal"),
+    VIRAL: Code("75570004", "SCT", "Viral pneumonia"),
+}
+# What is concluded of a refused film, and where no risk level is named.
+INDETERMINATE: Final = Code("82334004", "SCT", "Indeterminate")
+CHEST_FILM: Final = Code("399208008", "SCT", "Plain chest X-ray")
+IMAGING_STUDY: Final = Code("18748-4", "LN", "Diagnostic imaging study")
+LUNG: Final = Code("39607008", "SCT", "Lung")
+PROBABILITY: Final = Code("122157", "DCM", "Probability")
+FINDING: Final = Code("121071", "DCM", "Finding")
+COMMENT: Final = Code("121106", "DCM", "Comment")
+ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
+PERCENT: Final = Code("%", "UCUM", "Percent")
+
+
+def conclusion_of(report: Report) -> Code:
+    """Return what a report concludes, for readers that look at nothing else of it.
+
+    The most likely class stands elsewhere in the report; as its conclusion it would be read as a diagnosis even where
+    the risk level says that there is none.
+    """
+    if report.finding is None or report.risk is Risk.INDETERMINATE:
+        return INDETERMINATE
+    return CLASSES[report.finding.label]

@@ -1,0 +1,168 @@
+"""The report as a DICOM Structured Report after template TID 1500, "Measurement Report" (PS3.16).
+
+It belongs to the film's study. A film that is no DICOM file gets a study of its own, without a patient; the study's UID
+follows from the film, so that its structured report and its picture lie in one study.
+"""
+
+import uuid
+from typing import Final
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    CodedConcept,
+    ComprehensiveSR,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from pneumonet import __version__
+from pneumonet.finding import DISCLAIMER
+from pneumonet.reports.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    CHEST_FILM,
+    CLASSES,
+    COMMENT,
+    FINDING,
+    LUNG,
+    PERCENT,
+    PROBABILITY,
+    Code,
+    conclusion_of,
+)
+from pneumonet.reports.dicom_file import MANUFACTURER, MODEL_NAME, as_file, equipment, new_uid, study_of
+from pneumonet.reports.dicom_source import Source, read_source
+from pneumonet.reports.document import Report
+from pneumonet.taxonomy import Risk
+from pneumonet.wording import HEATMAP_NOTE, LIMITS
+
+_SERIES_NUMBER: Final = 9701
+# PneumoNet's own codes, where neither SNOMED CT nor DICOM has one. 16 characters at most.
+_OWN: Final = "99PNEUMONET"
+_RISK_LEVEL: Final = Code("RISK", _OWN, "Risk level")
+_MOST_LIKELY: Final = Code("MOST_LIKELY", _OWN, "Most likely class")
+_LEFT_OPEN: Final = Code("LEFT_OPEN", _OWN, "Class left open")
+_RISKS: Final = {risk: Code(f"RISK_{risk.name}", _OWN, risk.value) for risk in Risk}
+_DEVICE_UID: Final = f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'urn:pneumonet').int}"
+
+
+def as_structured_report(report: Report) -> bytes:
+    """Return the report as a DICOM file: Comprehensive SR, template TID 1500, not verified by anybody."""
+    source = read_source(report.data)
+    study = study_of(source, report)
+    document = ComprehensiveSR(
+        evidence=[study],
+        content=_content(report, source),
+        series_instance_uid=new_uid(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=new_uid(),
+        instance_number=1,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        **equipment(report, "PneumoNet report, research use only"),
+    )
+    if source.instance is None:
+        # The film has no instance to point at; its digest stands in the text.
+        document.pop("CurrentRequestedProcedureEvidenceSequence", None)
+    document.CodingSchemeIdentificationSequence = [_own_scheme()]
+    return as_file(document, source)
+
+
+def _own_scheme() -> Dataset:
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = _OWN, MODEL_NAME
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return scheme
+
+
+def _content(report: Report, source: Source) -> Dataset:
+    observer = ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=_DEVICE_UID,
+            name=MODEL_NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=MODEL_NAME,
+            serial_number=report.model.version,
+        ),
+    )
+    content = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer),
+        procedure_reported=_concept(CHEST_FILM),
+        imaging_measurements=[_answer(report, source)],
+    )
+    return content[0]
+
+
+def _answer(report: Report, source: Source) -> MeasurementsAndQualitativeEvaluations:
+    instance, finding = source.instance, report.finding
+    evaluations = [QualitativeEvaluation(_concept(_RISK_LEVEL), _concept(_RISKS[report.risk]))]
+    if finding:
+        evaluations.insert(0, QualitativeEvaluation(_concept(_MOST_LIKELY), _concept(CLASSES[finding.label])))
+        evaluations += [
+            QualitativeEvaluation(_concept(_LEFT_OPEN), _concept(CLASSES[name])) for name in finding.prediction_set
+        ]
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=new_uid(), identifier="PneumoNet answer"),
+        finding_type=_concept(conclusion_of(report)),
+        finding_sites=[FindingSite(_concept(LUNG))] if finding else None,
+        algorithm_id=_algorithm(report),
+        measurements=[_probability(name, p) for name, p in report.probabilities],
+        qualitative_evaluations=evaluations,
+        source_images=[SourceImageForMeasurementGroup(instance.class_uid, instance.instance_uid)] if instance else None,
+    )
+    contains = RelationshipTypeValues.CONTAINS
+    for sentence in _sentences(report):
+        group[0].ContentSequence.append(TextContentItem(_concept(COMMENT), sentence, relationship_type=contains))
+    return group
+
+
+def _algorithm(report: Report) -> AlgorithmIdentification:
+    return AlgorithmIdentification(
+        name=MODEL_NAME,
+        version=f"{report.model.version} ({report.model.revision})",
+        manufacturer=MANUFACTURER,
+        family=_concept(ARTIFICIAL_INTELLIGENCE),
+        parameters=[
+            f"software {__version__}",
+            f"weights {report.origin}",
+            f"coverage of the prediction set {report.config.prediction_set.coverage:g}",
+            *(f"SHA-256 of {path}: {digest}" for path, digest in report.weights.items()),
+        ],
+    )
+
+
+def _probability(name: str, probability: float) -> Measurement:
+    # The digits of the JSON answer, as percent. The modifier says whose probability it is: the Finding above it is one.
+    measured = Measurement(_concept(PROBABILITY), round(100 * round(probability, 6), 4), _concept(PERCENT))
+    whose = CodeContentItem(
+        _concept(FINDING), _concept(CLASSES[name]), relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD
+    )
+    measured[0].ContentSequence = ContentSequence([whose])
+    return measured
+
+
+def _sentences(report: Report) -> list[str]:
+    said = [DISCLAIMER, report.summary, *(reason.message for reason in report.reasons), *report.warnings]
+    said += [text for text in (report.set_in_words, report.calibration_note) if text]
+    if report.map_in_words:
+        said += [report.map_in_words, HEATMAP_NOTE]
+    return [*said, *(f"{about}: {text}" for about, text in LIMITS), f"SHA-256 of the film's file: {report.film_sha256}"]
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, code.scheme, code.meaning)
