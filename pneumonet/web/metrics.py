@@ -24,7 +24,7 @@ NAMES: Final = (
     "pneumonet_model_info",
 )
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-_ROUTES: Final = ("/predict", "/health", "/api", "/metrics", "/openapi.json")
+_ROUTES: Final = ("/predict", "/health", "/api", "/metrics", "/openapi.json", "/schema/report.json")
 _GRADIO_ROUTES: Final = ("upload", "call", "queue", "file=", "run")
 
 
@@ -39,7 +39,8 @@ def route_of(path: str) -> str:
     if path.startswith("/gradio_api/"):
         asked = path.removeprefix("/gradio_api/")
         return next((f"/gradio_api/{name}" for name in _GRADIO_ROUTES if asked.startswith(name)), "/gradio_api")
-    return "other"
+    # What follows is a visitor's own token.
+    return "/report" if path.startswith("/report/") else "other"
 
 
 class Metrics:

@@ -2,14 +2,13 @@
 
 import uuid
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.deploy.conftest import PREFIX
 from tests.deploy.nginx import Nginx, nginx
-from tests.e2e.conftest import analyse, chromium  # noqa: F401  # a fixture
+from tests.e2e.conftest import analyse, launched
 
 COOKIE = "pneumonet_worker"
 
@@ -21,13 +20,12 @@ def _worker(proxy: Nginx, cookie: str) -> str:
 
 @pytest.mark.browser
 def test_two_visitors_of_one_address_get_their_answers_from_two_workers(
-    chromium: Any,  # noqa: F811
     workers: list[str],
     film: bytes,
     tmp_path: Path,
 ) -> None:
     (tmp_path / "film.png").write_bytes(film)
-    with nginx(tmp_path / "run", workers, PNEUMONET_ROOT_PATH=PREFIX) as proxy:
+    with launched() as chromium, nginx(tmp_path / "run", workers, PNEUMONET_ROOT_PATH=PREFIX) as proxy:
 
         def visit(cookie: str | None) -> str:
             context = chromium.new_context()

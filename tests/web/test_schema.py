@@ -74,7 +74,7 @@ def test_a_real_answer_and_a_real_refusal_are_as_described(published: Running, g
 def test_the_schema_names_our_routes_alone(published: Running) -> None:
     with published.http() as http:
         described = http.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/predict", "/health", "/api"}
+    assert set(described["paths"]) == {"/predict", "/health", "/api", "/metrics"}
     assert set(described["paths"]["/predict"]["post"]["requestBody"]["content"]) == {
         "multipart/form-data", "application/json",
     }  # fmt: skip
