@@ -10,13 +10,13 @@ from pneumonet.taxonomy import Risk
 
 SOURCE: Final = (
     "Signs after the World Health Organization: Revised WHO classification and treatment of childhood pneumonia at "
-    "health facilities (2014, ISBN 978 92 4 150781 3), and the general danger signs of its Integrated Management of "
-    "Childhood Illness."
+    "health facilities (2014, ISBN 978 92 4 150781 3), and its chart booklet, Integrated Management of Childhood "
+    "Illness (2014, ISBN 978 92 4 150682 3)."
 )
 
 DANGER_SIGNS_HEADING: Final = "Get medical help at once if the child has any of these signs"
 
-# IMCI's four general danger signs, and the two that the revision of 2014 sets beside them.
+# The booklet's four general danger signs, and the two that it sets beside them for a child with cough.
 DANGER_SIGNS: Final[tuple[str, ...]] = (
     "Cannot drink or breastfeed.",
     "Vomits everything.",
@@ -27,7 +27,7 @@ DANGER_SIGNS: Final[tuple[str, ...]] = (
 )
 
 _BREATHING: Final = (
-    "Have a child with cough or difficult breathing seen by a health worker without delay, whatever the answer is, if "
+    "Have a child with cough or difficult breathing seen by a health worker without delay, whatever is said here, if "
     "the lower chest draws in or breathing is fast: 50 breaths a minute or more at 2 to 11 months, 40 or more at 1 to "
     "5 years."
 )

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,3 +75,37 @@ def test_layer_is_clear_where_the_map_is_zero() -> None:
     assert layer.shape == (10, 20, 4)
     assert layer[0, 0, 3] == 0
     assert layer[0, -1, 3] == 255
+
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), at
+# severity 1, on linear sRGB.
+_DICHROMATS = {
+    "trichromat": np.eye(3),
+    "protanope": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranope": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+
+
+def _lightness(colours: np.ndarray, sight: str) -> np.ndarray:
+    """CIE L* of (n, 3) uint8 sRGB colours, as somebody sees them."""
+    srgb = colours / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ _DICHROMATS[sight].T, 0, 1)
+    y = seen @ np.array([0.2126, 0.7152, 0.0722])
+    return np.asarray(np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, y * (29 / 3) ** 3))
+
+
+@pytest.mark.parametrize("sight", _DICHROMATS)
+def test_more_influence_is_lighter_whatever_colours_one_sees(sight: str) -> None:
+    levels = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    lightness = _lightness(rendering.heatmap(levels)[0], sight)
+    # Neighbours may round to the same bytes; over a sixteenth of the scale it always grows.
+    assert (np.diff(lightness) > -0.3).all()
+    assert (np.diff(lightness[::16]) > 3).all()
+    assert lightness[-1] - lightness[0] > 90
+    rainbow = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_JET)[:, 0, ::-1]
+    assert (np.diff(_lightness(rainbow, sight)[::16]) < -3).any()

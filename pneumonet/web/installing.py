@@ -116,7 +116,8 @@ def _lungs(layer: NDArray[np.uint8], scale: float) -> None:
     for sign in (-1, 1):
         # A lung is what an upright ellipse leaves of a lower, wider one: narrow above, broad below, hollow inside.
         outer = np.zeros_like(layer)
-        cv2.ellipse(outer, at(0.5 + sign * 0.27, 0.62), (length(0.21), length(0.38)), -sign * 8, 0, 360, 255, cv2.FILLED)
+        centre, axes = at(0.5 + sign * 0.27, 0.62), (length(0.21), length(0.38))
+        cv2.ellipse(outer, centre, axes, -sign * 8, 0, 360, 255, cv2.FILLED)
         cv2.rectangle(outer, at(-1, 0.94), at(2, 2), 0, cv2.FILLED)
         cv2.ellipse(outer, at(0.5 + sign * 0.02, 0.82), (length(0.16), length(0.24)), 0, 0, 360, 0, cv2.FILLED)
         np.maximum(layer, outer, out=layer)

@@ -274,7 +274,8 @@ def _members(finding: Finding, config: SnapshotConfig) -> str:
     )
     head = "".join(f'<th scope="col">{DISPLAY_NAMES[name]}</th>' for name in CLASS_NAMES)
     return (
-        '<details><summary>Each backbone on its own</summary><div class="pn-table"><table><thead><tr>'
+        '<details><summary>Each backbone on its own</summary><div class="pn-table" role="region" '
+        'aria-label="Probabilities of each backbone" tabindex="0"><table><thead><tr>'
         f'<th scope="col">Backbone</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
     )
 

@@ -1,5 +1,6 @@
 """The real page in Debian's chromium, on a real server with the tiny snapshot."""
 
+import contextlib
 import io
 import json
 import shutil
@@ -110,6 +111,13 @@ def site(
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
     """A browser; the test is skipped where there is none."""
+    with launched() as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Any]:
+    """Launch a browser for as long as the block lasts: while it does, no asyncio loop and no second one can start."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright in this environment")
@@ -182,3 +190,11 @@ def expected(site: Running, film: Path) -> list[str]:
     """Return what POST /predict says of a film, as the page words it."""
     answer = site.post(film.read_bytes(), film.name).json()
     return [DISPLAY_NAMES[answer["prediction"].replace(" ", "_")], answer["confidence"], answer["risk_level"]]
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots are left, to be looked at; git ignores it."""
+    folder = Path(__file__).parents[1] / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder

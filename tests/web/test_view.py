@@ -12,6 +12,7 @@ import pytest
 from pneumonet.errors import AdmissionError, InternalError, PneumoNetError, Reason, UnsupportedFormatError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
 from pneumonet.model import PneumoNet
+from pneumonet.next_steps import DANGER_SIGNS, SOURCE, steps_for
 from pneumonet.radiograph import Radiograph
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
 from pneumonet.web import view
@@ -183,7 +184,7 @@ def test_a_large_film_of_noise_stays_within_what_a_page_can_carry(finding: Findi
 def test_a_refusal_lists_each_reason_once() -> None:
     error = AdmissionError([Reason("colourful", "It is in colour."), Reason("too_small", f"It is small {HOSTILE}.")])
     page = Parsed(view.failure(error, "abc"))
-    assert len(page.all("li")) == 2
+    assert page.text.count("It is small") == 1
     assert page.text.count("It is in colour.") == 1
     assert HOSTILE in page.text
     assert page.all("script") == []
@@ -220,14 +221,33 @@ def test_a_visitor_reads_the_limits_before_sending_a_film() -> None:
         assert needed in " ".join(words.split())
 
 
-@pytest.mark.parametrize(
-    ("spot", "place"),
-    [((0, 0), "upper left"), ((5, 5), "lower right"), ((2, 2), "the centre of"), ((2, 5), "middle right")],
-)
-def test_a_map_is_put_into_words(spot: tuple[int, int], place: str) -> None:
-    saliency_map = np.zeros((6, 6), dtype=np.float32)
-    saliency_map[spot] = 1
-    assert place in view.map_in_words(saliency_map)
+@pytest.mark.parametrize("risk", Risk)
+def test_what_to_do_next_stands_below_each_answer(finding: Finding, tiny_model: PneumoNet, risk: Risk) -> None:
+    html = view.result(replace(finding, risk=risk), tiny_model.snapshot.config, "0", 1.0)
+    text = Parsed(html).text
+    for sentence in (*steps_for(risk), *DANGER_SIGNS, SOURCE):
+        assert text.count(sentence) == 1
+    assert text.index(risk.value) < text.index("What to do next")
+    # It has no colour of its own, whatever the risk.
+    assert "data-risk" not in html[html.index('"pn-next"') :]
+    css = (view.PAGE_FOLDER / "page.css").read_text()
+    rules = [line for line in css.splitlines() if ".pn-next" in line or ".pn-signs" in line]
+    colours = {value for line in rules for value in re.findall(r"(?:color|background|border[\w-]*):([^;]+)", line)}
+    assert colours <= {" var(--pn-text)", " 1px solid var(--pn-line)"}
+
+
+def test_a_refusal_says_how_to_send_a_better_picture_and_an_error_does_not() -> None:
+    refusal = AdmissionError([Reason("colourful", "It is in colour.")])
+    text = Parsed(view.failure(refusal, "abc")).text
+    for sentence in (*steps_for(None), *DANGER_SIGNS, SOURCE):
+        assert text.count(sentence) == 1
+    assert "What to do next" not in Parsed(view.failure(UnsupportedFormatError("Words."), "abc")).text
+
+
+def test_a_forced_answer_says_it_too(finding: Finding, tiny_model: PneumoNet) -> None:
+    forced = replace(finding, risk=Risk.INDETERMINATE, admission=replace(finding.admission, accepted=False))
+    assert steps_for(None)[0] in _result(forced, tiny_model).text
+    assert steps_for(None)[0] not in _result(replace(finding, risk=Risk.INDETERMINATE), tiny_model).text
 
 
 def test_examples_are_read_from_their_folder(tmp_path: Path) -> None:

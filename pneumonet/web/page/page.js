@@ -170,8 +170,14 @@
   // --- What has arrived ---
 
   let arrived;
+  let previewed;
 
   function arrive() {
+    const film = document.querySelector("#preview img");
+    if (film?.src !== previewed) {
+      previewed = film?.src;
+      if (film) announce(`Film chosen. ${film.alt}`);
+    }
     // Gradio changes the panel's element in place, so its key tells one answer from the next.
     const panel = document.querySelector("#result [data-key]");
     if (panel?.dataset.key === arrived) return;
@@ -190,6 +196,6 @@
     if (top < 0 || top > window.innerHeight * 0.6) panel.scrollIntoView({ block: "start" });
   }
 
-  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key"] };
+  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key", "src"] };
   new MutationObserver(arrive).observe(document.documentElement, changes);
 })();
