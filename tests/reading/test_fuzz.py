@@ -75,4 +75,4 @@ def test_a_reader_that_hangs_is_ended_and_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fuzz_readers, "read_radiograph", reader)
     monkeypatch.setattr(fuzz_readers, "HANGING_SECONDS", 1)
     outcome = fuzz_readers.fuzz(1, 30, 1)
-    assert outcome.faults == [(11, "the process died, code 14")]
+    assert outcome.faults == [(11, "the process died, code -14")]

@@ -119,7 +119,7 @@ def test_a_start_that_saw_the_held_back_films_or_is_another_network_is_refused(
 
 
 def test_a_start_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="random, package, timm or a run's folder"):
+    with pytest.raises(FileNotFoundError, match="random, package, timm or a folder"):
         Run(replace(RECIPE, init="pakage"), tmp_path, CPU)
 
 
