@@ -68,18 +68,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/chest_xray/train"), help="labelled films")
     parser.add_argument("--model", help="a snapshot folder; the committed one by default")
+    parser.add_argument("--films", type=int, help="some of the films, drawn by a fixed seed; all by default")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        action="append",
+        help="of OpenVINO; float32 and what it chooses here by default. A CPU without bfloat16 emulates it, slowly",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
     arguments = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
     model = PneumoNet.from_pretrained(arguments.model, engine="torch", device="cpu")
     config = model.snapshot.config
     _, films = split_films(arguments.data, config.held_back_fold)
+    if arguments.films:
+        films = [films[i] for i in np.random.default_rng(7).permutation(len(films))[: arguments.films]]
     labels = np.array([CLASS_NAMES.index(str(label_of(film))) for film in films])
     reference = answers(model, films)
     report: dict[str, Any] = provenance(model, "compare_engines", given) | {"films": len(films), "engines": {}}
     graph = open_graph(model.snapshot.path, config, Settings.from_environment().cache_dir)
-    chosen = OpenVinoEngine(graph).precision
-    for precision in dict.fromkeys(["float32", chosen]):
+    for precision in arguments.precision or dict.fromkeys(["float32", OpenVinoEngine(graph).precision]):
         ensemble = Ensemble(config.members, config.input, OpenVinoEngine(graph, precision))
         other = PneumoNet(model.snapshot, ensemble, model.admission, model.limits)
         report["engines"][f"openvino, {precision}"] = compared(reference, answers(other, films), labels)
