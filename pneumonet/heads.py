@@ -96,7 +96,7 @@ def load_heads(path: Path) -> dict[str, Head]:
         tensors = load_file(path)
         return {
             name: Head(tensors[f"{name}.weight"], tensors[f"{name}.bias"], _norm_of(tensors, name))
-            for name in sorted({key.split(".")[0] for key in tensors})
+            for name in sorted(key.removesuffix(".weight") for key in tensors if key.endswith(".weight"))
         }
     except (OSError, KeyError, SafetensorError) as error:
         raise SnapshotError(f"The snapshot's {path.name} cannot be read.") from error

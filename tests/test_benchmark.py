@@ -55,7 +55,7 @@ def test_calls_take_turns_on_every_film_and_the_first_round_does_not_count() -> 
 
 
 def test_throughput_has_each_batch(tiny_model: PneumoNet) -> None:
-    rates = benchmark.throughput(tiny_model, [encoded(phantom())], rounds=4)
+    rates = benchmark.throughput(tiny_model, [encoded(phantom())], (1, 8, 32), rounds=4)
     assert list(rates) == ["1", "8", "32"]
     assert all(rate > 1 for rate in rates.values())
 

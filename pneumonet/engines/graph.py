@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError
+
 from pneumonet.errors import SnapshotError
 from pneumonet.heads import Head, load_heads, save_heads
 from pneumonet.snapshot import FileDigest, SnapshotConfig, digest_of, has_digest
@@ -65,8 +67,8 @@ def open_graph(snapshot_path: Path, config: SnapshotConfig, cache_dir: Path) -> 
     _log.info("converted after %.1f s", time.perf_counter() - started)
     try:
         _keep(graph, folder)
-    except OSError as error:
-        _log.warning("the converted backbones cannot be cached in %s (%s)", folder.parent, error.strerror or error)
+    except (OSError, RuntimeError, SafetensorError) as error:  # OpenVINO and safetensors have errors of their own
+        _log.warning("the converted backbones cannot be cached in %s (%s)", folder.parent, error)
     # What is kept is in float16, so that the first start answers as every later one, to the last digit.
     return _cached(folder) or graph
 
@@ -101,7 +103,9 @@ def _keep(graph: Graph, folder: Path) -> None:
         save_heads(graph.heads, fresh / _HEADS)
         digests = {name: asdict(digest_of(fresh / name)) for name in _FILES}
         (fresh / _DIGESTS).write_text(json.dumps(digests, indent=2) + "\n")
-        # A damaged one makes way; of two processes that start at once, the second finds the first one's.
+        # Of two processes that start at once, the second leaves the first one's alone; a damaged one makes way.
+        if folder.is_dir() and _cached(folder) is not None:
+            return
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
 

@@ -1,5 +1,6 @@
 """Eager PyTorch in float32: the reference, and the path to an accelerator."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class TorchEngine:
         """
         self.members = tuple(members)
         self.device = str(device)
+        # One pass takes every core: two at once would only make both slower.
+        self._one_at_a_time = threading.Lock()
         self.heads: Mapping[str, Head] = {member.config.name: member.head() for member in members}
 
     @classmethod
@@ -38,8 +41,9 @@ class TorchEngine:
     @torch.inference_mode()
     def features(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return each member's last feature map, as `Engine` has it."""
-        tensor = torch.from_numpy(batch).to(self.device)
-        return {member.config.name: member.features(tensor).float().cpu().numpy() for member in self.members}
+        with self._one_at_a_time:
+            tensor = torch.from_numpy(batch).to(self.device)
+            return {member.config.name: member.features(tensor).float().cpu().numpy() for member in self.members}
 
 
 def _device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pneumonet.snapshot import CONFIG_FILE
 from pneumonet.training.backbones import INITS
 from pneumonet.training.films import label_of, patient_of, split_films
 from pneumonet.training.run_folder import HISTORY, RECIPE
@@ -69,6 +70,12 @@ def _teachers(recipe: Mapping[str, Any]) -> list[str]:
     raise ValueError(f"expected a recipe with teachers, got {', '.join(recipe)}")
 
 
+def _start(init: str) -> str:
+    if init in INITS or not (Path(init).parent / CONFIG_FILE).is_file():
+        return Path(init).name
+    return f"published {Path(init).name}"
+
+
 def _summarise(folder: Path, cores: float) -> dict[str, Any]:
     recipe = json.loads((folder / RECIPE).read_text())
     history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
@@ -78,7 +85,7 @@ def _summarise(folder: Path, cores: float) -> dict[str, Any]:
     return {
         "name": folder.name,
         **{key: recipe[key] for key in _RECIPE_KEYS},
-        "init": recipe["init"] if recipe["init"] in INITS else Path(recipe["init"]).name,
+        "init": _start(recipe["init"]),
         "teachers": [Path(teacher).name for teacher in _teachers(recipe)],
         "epochs_finished": len(history),
         "seconds": round(seconds, 1),

@@ -12,17 +12,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumonet import __version__
 from pneumonet.admission import Admission
 from pneumonet.errors import AdmissionError, ConfigError, Reason
 from pneumonet.finding import Finding, ModelInfo
 from pneumonet.radiograph import Radiograph
 from pneumonet.settings import Settings
-from pneumonet.taxonomy import Risk
+from pneumonet.taxonomy import CLASS_NAMES, Risk
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ _PREFIX: Final = "pneumonet:answer:"
 _REDIS_SECONDS: Final = 0.5
 # Part of each key: an answer kept by a PneumoNet that wrote it in another way is not read.
 _FORMAT: Final = 1
+_NO_FILM: Final = Radiograph(np.zeros((1, 1), dtype=np.float32), format="")
 
 Outcome = Finding | AdmissionError
 
@@ -125,9 +128,10 @@ class RedisStore:
 class AnswerCache:
     """Findings and refusals of admission, kept without their film."""
 
-    def __init__(self, store: Store, info: ModelInfo, precision: str) -> None:
+    def __init__(self, store: Store, info: ModelInfo, engine: str) -> None:
+        """Keep answers of some weights on an engine, named with its precision."""
         self._store, self._info = store, info
-        self._of_weights = f"{_FORMAT} {info.revision} {precision}"
+        self._of_weights = f"{_FORMAT} {__version__} {info.revision} {engine}"
 
     def key(self, data: bytes, *, frame: int | None, force: bool, saliency: bool) -> str:
         """Return the key of a film's bytes and options, for these weights."""
@@ -135,20 +139,21 @@ class AnswerCache:
         digest.update(f"\0{self._of_weights} {frame} {force} {saliency}".encode())
         return digest.hexdigest()
 
-    def get(self, key: str, read: Callable[[], Radiograph]) -> Outcome | None:
+    def get(self, key: str) -> Callable[[Radiograph], Outcome] | None:
         """Return what was answered, None where nothing is kept or what is kept makes no sense.
 
         Args:
             key: From `key`.
-            read: Reads the film, which is not kept.
+
+        Returns:
+            A function that makes the answer of the film, which is not kept.
         """
         value = self._store.get(key)
         if value is None:
             return None
         try:
-            return _unpacked(json.loads(value), self._info, read)
-        except (ValueError, TypeError, KeyError):
-            # Whoever else writes to a shared Redis must not make an answer of ours.
+            return _unpacked(json.loads(value), self._info)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             _log.warning("A kept answer cannot be understood; the film is analysed anew.")
             return None
 
@@ -157,13 +162,13 @@ class AnswerCache:
         self._store.put(key, json.dumps(_packed(outcome)).encode())
 
 
-def open_cache(settings: Settings, info: ModelInfo, precision: str) -> AnswerCache | None:
+def open_cache(settings: Settings, info: ModelInfo, engine: str) -> AnswerCache | None:
     """Return the cache that the settings ask for: Redis where it is named, else memory; None where none is wanted."""
     if not settings.cache_seconds:
         return None
     url = settings.redis_url
     store: Store = RedisStore(url, settings.cache_seconds) if url else MemoryStore(settings.cache_seconds)
-    return AnswerCache(store, info, precision)
+    return AnswerCache(store, info, engine)
 
 
 def _packed(outcome: Outcome) -> dict[str, Any]:
@@ -185,10 +190,18 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _unpacked(kept: dict[str, Any], info: ModelInfo, read: Callable[[], Radiograph]) -> Outcome:
+def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], Outcome]:
     if "refused" in kept:
-        return AdmissionError(tuple(Reason(code, message) for code, message in kept["refused"]))
-    return Finding(
+        refusal = AdmissionError(tuple(Reason(code, message) for code, message in kept["refused"]))
+        return lambda film: refusal
+    values = list(kept["probabilities"].values())
+    if (
+        tuple(kept["probabilities"]) != CLASS_NAMES
+        or not abs(sum(values) - 1) < 1e-6
+        or kept["label"] not in CLASS_NAMES
+    ):
+        raise ValueError("no probabilities of our classes")
+    finding = Finding(
         label=kept["label"],
         probabilities=kept["probabilities"],
         confidence=kept["confidence"],
@@ -196,13 +209,14 @@ def _unpacked(kept: dict[str, Any], info: ModelInfo, read: Callable[[], Radiogra
         risk=Risk[kept["risk"]],
         admission=Admission(kept["accepted"], tuple(Reason(code, message) for code, message in kept["reasons"])),
         model=info,
-        film=read(),
+        film=_NO_FILM,
         saliency={
             source: {label: _unpacked_map(m) for label, m in maps.items()} for source, maps in kept["saliency"].items()
         },
         member_probabilities=kept["members"],
         warnings=tuple(kept["warnings"]),
     )
+    return lambda film: replace(finding, film=film)
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[tuple[str, str]]:

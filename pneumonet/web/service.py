@@ -108,7 +108,7 @@ class Service:
 
     def _ready(self, model: PneumoNet) -> PneumoNet:
         engine = model.ensemble.engine
-        self._cache = open_cache(self.settings, model.info, engine.precision)
+        self._cache = open_cache(self.settings, model.info, f"{engine.name} {engine.precision}")
         self.metrics.loaded(model.info, engine.name, engine.precision, engine.device)
         wait_ms = self.settings.batch_wait_ms
         if wait_ms is None:
@@ -193,12 +193,11 @@ class Service:
         if cache is None:
             return await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
         key = cache.key(data, frame=frame, force=force, saliency=saliency)
-        kept = await anyio.to_thread.run_sync(
-            lambda: cache.get(key, lambda: read_radiograph(data, frame=frame, limits=model.limits))
-        )
+        kept = await anyio.to_thread.run_sync(cache.get, key)
         (self.metrics.cache_misses if kept is None else self.metrics.cache_hits).inc()
         if kept is not None:
-            return kept
+            # Decoding too waits its turn: it is what is left to do, and takes the memory of a film.
+            return await self._in_turn(lambda: kept(read_radiograph(data, frame=frame, limits=model.limits)))
         outcome: Outcome
         try:
             outcome = await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
@@ -207,7 +206,7 @@ class Service:
         await anyio.to_thread.run_sync(cache.put, key, outcome)
         return outcome
 
-    async def _in_turn(self, work: Callable[[], Finding]) -> Finding:
+    async def _in_turn(self, work: Callable[[], Outcome]) -> Outcome:
         if self.present >= self.most_present:
             raise BusyError(f"{self.present} films are being analysed or wait; the queue is full.")
         begun = asyncio.Event()
@@ -225,7 +224,7 @@ class Service:
             if not begun.is_set():
                 turn.cancel()
 
-    async def _turn(self, work: Callable[[], Finding], begun: asyncio.Event) -> Finding:
+    async def _turn(self, work: Callable[[], Outcome], begun: asyncio.Event) -> Outcome:
         async with self._turns:
             begun.set()
             if self._at_once == _AT_ONCE:
@@ -236,7 +235,7 @@ class Service:
         self.present += change
         self.metrics.queue_length.set(self.present)
 
-    def _leave(self, turn: "asyncio.Task[Finding]") -> None:
+    def _leave(self, turn: "asyncio.Task[Outcome]") -> None:
         self._come_and_go(-1)
         if not turn.cancelled():
             turn.exception()  # looked at, so that asyncio does not log what nobody waited for

@@ -161,12 +161,29 @@ def test_where_redis_is_away_films_are_answered_and_the_log_says_so_once(
     assert sum("Redis cannot be reached" in message for message in caplog.messages) == 1
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"null", b'{"label": "NORMAL"}', b'{"refused": 3}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"label": "NORMAL"}',
+        b'{"refused": 3}',
+        b"\xff\xfe",
+        b'{"probabilities": []}',
+        b"[" * 100_000,
+        b'{"probabilities": {"NORMAL": 1.0}, "label": "NORMAL"}',
+    ],
+)
 def test_a_kept_answer_that_makes_no_sense_is_none(value: bytes, tiny_model: PneumoNet) -> None:
     store = MemoryStore(60)
     store.put("key", value)
-    film = tiny_model.predict(FILM, force=True).film
-    assert AnswerCache(store, tiny_model.info, "float32").get("key", lambda: film) is None
+    cache = AnswerCache(store, tiny_model.info, "torch float32")
+    assert cache.get("key") is None
+    # And one that is ours is told from it.
+    cache.put("key", tiny_model.predict(FILM, force=True))
+    assert cache.get("key") is not None
 
 
 def test_the_key_tells_weights_precision_and_options_apart(tiny_model: PneumoNet) -> None:
