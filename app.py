@@ -11,7 +11,7 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
     except ConfigError as error:
-        print(error.message, error.hint, file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 2
     from pneumonet.web.server import serve  # takes seconds, and a wrong setting is told at once
 

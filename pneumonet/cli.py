@@ -29,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment()
     except PneumoNetError as error:
-        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pneumonet").setLevel(logging.INFO)
     try:
         return int(arguments.command(arguments, settings))
     except PneumoNetError as error:
-        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader, `head` say, has what it wants; what Python would still flush at exit has nowhere to go.
@@ -201,7 +201,7 @@ def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
         asked = {name: getattr(arguments, name) for name in ("source", "out", "workers", "force", "ray", "labels")}
         print(run_batch(Batch(**asked), settings))
     except ConfigError as error:
-        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

@@ -52,6 +52,11 @@ class PneumoNetError(Exception):
         self.message = message
         self.hint = self.default_hint if hint is None else hint
 
+    @property
+    def told(self) -> str:
+        """What was found and what to do, as plain text for a user."""
+        return f"{self.message} {self.hint}".strip()
+
 
 class ConfigError(PneumoNetError, ValueError):
     """A setting is missing, out of range, or contradicts another."""

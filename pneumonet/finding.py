@@ -13,6 +13,8 @@ from pneumonet.taxonomy import Risk
 
 DISCLAIMER: Final = "Research use only. Not a medical device. Trained on children of one to five."
 ENSEMBLE: Final = "ensemble"
+# In place of a film that is not kept: its pixels take many times its file, from which they are read again.
+NO_FILM: Final = Radiograph(np.zeros((1, 1), dtype=np.float32), format="")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def main() -> int:
     try:
         _run(arguments)
     except PneumoNetError as error:
-        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 1
     return 0
 

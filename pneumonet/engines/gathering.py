@@ -80,8 +80,8 @@ class GatheringEngine:
         return gathered
 
     def _run(self, gathered: list[_Asked]) -> None:
-        films = np.concatenate([asked.batch for asked in gathered])
         try:
+            films = np.concatenate([asked.batch for asked in gathered])
             features = self.engine.features(films)
             self.on_pass(len(films))
             first = 0

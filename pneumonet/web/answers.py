@@ -39,7 +39,7 @@ def error_response(error: PneumoNetError, request_id: str) -> JSONResponse:
 
 def text_response(error: PneumoNetError) -> PlainTextResponse:
     """Return an error as plain text: what Gradio's clients show of a failed upload as it stands."""
-    return PlainTextResponse(f"{error.message} {error.hint}".strip(), error.http_status, _headers(error))
+    return PlainTextResponse(error.told, error.http_status, _headers(error))
 
 
 def _headers(error: PneumoNetError) -> dict[str, str]:

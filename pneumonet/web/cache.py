@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pneumonet import __version__
 from pneumonet.admission import Admission
 from pneumonet.errors import AdmissionError, ConfigError, Reason
-from pneumonet.finding import Finding, ModelInfo
+from pneumonet.finding import NO_FILM, Finding, ModelInfo
 from pneumonet.radiograph import Radiograph
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import CLASS_NAMES, Risk
@@ -33,7 +33,6 @@ _PREFIX: Final = "pneumonet:answer:"
 _REDIS_SECONDS: Final = 0.5
 # Part of each key: an answer kept by a PneumoNet that wrote it in another way is not read.
 _FORMAT: Final = 1
-_NO_FILM: Final = Radiograph(np.zeros((1, 1), dtype=np.float32), format="")
 
 Outcome = Finding | AdmissionError
 
@@ -209,7 +208,7 @@ def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], O
         risk=Risk[kept["risk"]],
         admission=Admission(kept["accepted"], tuple(Reason(code, message) for code, message in kept["reasons"])),
         model=info,
-        film=_NO_FILM,
+        film=NO_FILM,
         saliency={
             source: {label: _unpacked_map(m) for label, m in maps.items()} for source, maps in kept["saliency"].items()
         },

@@ -86,9 +86,8 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def answered(self, door: str, outcome: Finding | PneumoNetError | None, seconds: float) -> None:
-        """Count a film's answer, or the error it got; None for a caller who hung up."""
-        code = "cancelled" if outcome is None else outcome.code if isinstance(outcome, PneumoNetError) else "ok"
+    def answered(self, door: str, code: str, outcome: Finding | PneumoNetError | None, seconds: float) -> None:
+        """Count a film's answer, or the error it got, with the code that the log has; None for a caller who hung up."""
         self._answers.labels(door, code).inc()
         self._answer_seconds.labels(door).observe(seconds)
         if isinstance(outcome, Finding):

@@ -6,12 +6,11 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from pneumonet.errors import AdmissionError, BadRequestError, NotAcceptableError
-from pneumonet.finding import Finding
+from pneumonet.finding import NO_FILM, Finding
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import read_radiograph
 from pneumonet.reports import FORMATS, ReportFormat, format_named, render
@@ -28,7 +27,6 @@ for _kind in FORMATS.values():
     _OFFERED.setdefault(_kind.media_type, _kind)
 # Reports are made outside the queue of films.
 _AT_ONCE: Final = 2
-_NO_PIXELS: Final = Radiograph(np.zeros((1, 1), dtype=np.float32), format="")
 
 
 def wanted_report(request: Request) -> ReportFormat | None:
@@ -126,8 +124,8 @@ def _download(kind: ReportFormat, body: bytes, status: int) -> Response:
 
 
 def without_pixels(outcome: Finding | AdmissionError) -> Finding | AdmissionError:
-    """Return what to keep of an answer: a film's pixels take many times its file, from which they are read again."""
-    return replace(outcome, film=_NO_PIXELS) if isinstance(outcome, Finding) else outcome
+    """Return what to keep of an answer: all but its film."""
+    return replace(outcome, film=NO_FILM) if isinstance(outcome, Finding) else outcome
 
 
 def gone(request_id: str) -> JSONResponse:

@@ -158,7 +158,7 @@ def serve(settings: Settings) -> int:
     try:
         service = Service(settings, load)
     except ConfigError as error:
-        print(error.message, error.hint, file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return 1
     config = uvicorn.Config(
         create_app(service),

@@ -185,7 +185,7 @@ class Service:
             if self._tracing is not None:
                 timings = outcome.timings if isinstance(outcome, Finding) else None
                 self._tracing.answered(request_id, door, code, duration, timings)
-            self.metrics.answered(door, outcome, duration / 1000)
+            self.metrics.answered(door, code, outcome, duration / 1000)
 
     async def _outcome(self, data: bytes, *, frame: int | None, force: bool, saliency: bool) -> Outcome:
         """Return a finding or admission's refusal: kept from the same film before, else in turn."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy.dockerfile import ROOT, stages
+from tests.support.net import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 TEMPLATE = (ROOT / "deploy" / "nginx.conf").read_text()
@@ -64,9 +65,7 @@ def nginx(
     """
     assert NGINX is not None
     folder.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     own = {
         "NGINX_LISTEN": f"127.0.0.1:{port}",
         "NGINX_RUN": str(folder),
