@@ -1,20 +1,41 @@
 """One backbone of the ensemble as PyTorch has it: its timm model, and its two halves, features and head."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from pneumonet.errors import SnapshotError
 from pneumonet.heads import Head, LayerNorm
-from pneumonet.snapshot import MEMBER_WEIGHTS_FILE, MemberConfig
+from pneumonet.snapshot import CONFIG_FILE, MEMBER_WEIGHTS_FILE, MemberConfig
 from pneumonet.taxonomy import CLASS_NAMES
+
+# timm knows a thousand architectures, and a stranger's repo may name any.
+_FAMILIES: Final = {"convnext": "ConvNeXt", "efficientnet": "EfficientNet"}
+
+
+def _check_family(config: MemberConfig) -> None:
+    if not any(family in config.architecture for family in _FAMILIES):
+        raise SnapshotError(
+            f"The snapshot's {CONFIG_FILE} gives {config.name} the architecture {config.architecture}, "
+            f"which is no {' or '.join(_FAMILIES.values())}."
+        )
+
+
+def _has_its_tensors(path: Path, architecture: str) -> bool:
+    """Whether a file holds just a backbone's tensors, by name and shape: told without memory for either's values."""
+    with torch.device("meta"):
+        model = timm.create_model(architecture, pretrained=False, num_classes=len(CLASS_NAMES))
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return bool(expected == {name: list(file.get_slice(name).get_shape()) for name in names})
 
 
 def _ends_features(model: Any, target_layer: str) -> bool:
@@ -52,10 +73,13 @@ class Member:
         """Load a member's weights from its folder in a snapshot, every tensor matched by name and shape.
 
         Raises:
-            SnapshotError: If timm does not know the architecture, or the weights are not exactly its tensors.
+            SnapshotError: If the architecture is of no known family, or the weights are not exactly its tensors.
         """
+        _check_family(config)
         path = snapshot_path / config.name / MEMBER_WEIGHTS_FILE
         try:
+            if not _has_its_tensors(path, config.architecture):
+                raise RuntimeError("other tensors")
             model = timm.create_model(config.architecture, pretrained=False, num_classes=len(CLASS_NAMES))
             model.load_state_dict(load_file(path), strict=True)
             explained = _ends_features(model, config.target_layer)

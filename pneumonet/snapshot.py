@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,11 +22,16 @@ METRICS_FILE: Final = "metrics.json"
 MEMBER_CONFIG_FILE: Final = "config.json"
 MEMBER_WEIGHTS_FILE: Final = "model.safetensors"
 FORMAT: Final = 2
+# Each brings weights of up to the largest size that is pulled.
+_MOST_MEMBERS: Final = 8
+_SHOWN_CHARACTERS: Final = 200
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+# A config comes from a repo that a stranger may own: names are short, and no path leaves the snapshot.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=100)]
+_Words = Annotated[str, Field(max_length=100)]
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,11 @@ class MemberConfig:
     """
 
     name: _Name
-    display_name: str
+    display_name: _Words
     architecture: _Name
     weight: Annotated[float, Field(gt=0, le=1)]
     temperature: _Positive
-    target_layer: str
+    target_layer: _Words
 
 
 @dataclass(frozen=True)
@@ -136,14 +141,14 @@ class SnapshotConfig:
     Attributes:
         version: Version of the weights, apart from that of the code.
         held_back_fold: Fold of the committed split whose patients no member was trained on.
-        files: Digest of each file that the app loads, by its path relative to the snapshot.
+        files: Digest of each file that the app loads and of no other, by its path relative to the snapshot.
         fingerprint: First 12 hex digits of the SHA-256 of config.json, which itself holds every other digest.
     """
 
-    version: str
+    version: _Words
     held_back_fold: Annotated[int, Field(ge=0)]
     input: InputConfig
-    members: tuple[MemberConfig, ...]
+    members: Annotated[tuple[MemberConfig, ...], Field(max_length=_MOST_MEMBERS)]
     admission: AdmissionConfig
     prediction_set: PredictionSetConfig
     agreement: AgreementConfig
@@ -179,20 +184,20 @@ class SnapshotConfig:
             )
         if list(self.prediction_set.thresholds) != list(CLASS_NAMES):
             raise SnapshotError(f"Expected prediction_set.thresholds in {CONFIG_FILE} of {', '.join(CLASS_NAMES)}.")
-        for name in (*self.files, *self.required_files()):
-            # A config comes from a repo that a stranger may own: its paths stay inside the snapshot.
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-                raise SnapshotError(f"The snapshot's {CONFIG_FILE} names a file outside the snapshot: {name!r}.")
-            if name not in self.files:
-                raise SnapshotError(f"The snapshot's {CONFIG_FILE} has no digest of {name}.")
-
-    def required_files(self) -> tuple[str, ...]:
-        """Return the files that the app loads, relative to the snapshot, beside config.json."""
-        members = [f"{m.name}/{file}" for m in self.members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
-        return (*members, *self.admission.files)
+        required = _required_files(self.members, self.admission)
+        if absent := [name for name in required if name not in self.files]:
+            raise SnapshotError(f"The snapshot's {CONFIG_FILE} has no digest of {absent[0]}.")
+        if needless := sorted(self.files.keys() - set(required)):
+            shown = needless[0][:_SHOWN_CHARACTERS]
+            raise SnapshotError(f"The snapshot's {CONFIG_FILE} names a file that nothing loads: {shown!r}.")
 
 
 _CONFIG: Final = TypeAdapter(SnapshotConfig)
+
+
+def _required_files(members: Sequence[MemberConfig], admission: AdmissionConfig) -> tuple[str, ...]:
+    of_members = [f"{m.name}/{file}" for m in members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
+    return (*of_members, *admission.files)
 
 
 def _check_contract(data: Any) -> None:
@@ -205,8 +210,8 @@ def _check_contract(data: Any) -> None:
 def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return repr(error)
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:_SHOWN_CHARACTERS]
+    return repr(error)[:_SHOWN_CHARACTERS]
 
 
 def sha256_of(path: Path) -> str:
@@ -266,8 +271,7 @@ def write_config(
     Raises:
         SnapshotError: If a file is missing or the parts contradict each other.
     """
-    names = [f"{m.name}/{file}" for m in members for file in (MEMBER_CONFIG_FILE, MEMBER_WEIGHTS_FILE)]
-    names += admission.files
+    names = _required_files(members, admission)
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise SnapshotError(f"The snapshot lacks {', '.join(missing)}.")
     config = {

@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="org/name", help="model repo to serve; default: model_card/ of this clone")
     parser.add_argument("--revision", help="branch, tag or commit of the model repo; default: its default branch")
     parser.add_argument("--private", action="store_true", help="make a new Space private")
+    parser.add_argument("--replace", action="store_true", help="take over a Space that was not deployed from here")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="check the clone, list its files, ask the Hub nothing")
     return parser
@@ -41,6 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         revision=arguments.revision,
         private=arguments.private,
+        replace=arguments.replace,
     )
     print(f"{space.repo_id} {'is now' if space.is_changed else 'was already'} at commit {space.commit}")
     if space.model_commit:

@@ -1,5 +1,8 @@
 """A member's input and halves, and that a researcher can take one backbone without our code."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +101,38 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(SnapshotError, match="three classes"):
         Member.load(MEMBERS[0], tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vit_tiny_patch16_224", "vgg19"])
+def test_an_architecture_of_another_family_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    write_tiny_snapshot(tmp_path)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("it was made"))
+    with pytest.raises(SnapshotError, match=rf"config\.json.*{architecture}.*ConvNeXt or EfficientNet"):
+        Member.load(replace(MEMBERS[0], architecture=architecture), tmp_path)
+
+
+def test_an_architecture_that_timm_does_not_know_is_refused(tmp_path: Path) -> None:
+    write_tiny_snapshot(tmp_path)
+    with pytest.raises(SnapshotError, match="convnext_of_nobody"):
+        Member.load(replace(MEMBERS[0], architecture="convnext_of_nobody"), tmp_path)
+
+
+def test_a_backbone_larger_than_its_weights_takes_no_memory(tmp_path: Path) -> None:
+    """3.4 GB of ConvNeXt-XXLarge for a file of a megabyte: names and shapes are compared before it is allocated."""
+    write_tiny_snapshot(tmp_path)
+    script = (
+        "import resource, sys; from dataclasses import replace; from pathlib import Path;"
+        "from pneumonet.errors import SnapshotError; from pneumonet.members import Member;"
+        "from tests.support.snapshots import MEMBERS\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: Member.load(replace(MEMBERS[0], architecture='convnext_xxlarge'), Path(sys.argv[1]))\n"
+        "except SnapshotError as error: print('three classes' in error.message)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    told, kilobytes = subprocess.check_output(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=DEFAULT_SNAPSHOT.parent, text=True
+    ).split()
+    assert told == "True"
+    assert int(kilobytes) < 500_000

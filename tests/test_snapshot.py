@@ -46,7 +46,10 @@ def test_a_written_config_reads_back(tmp_path: Path) -> None:
         lambda d: d["input"].pop("mean"),
         lambda d: d["files"].pop("convnext_tiny/model.safetensors"),
         lambda d: d["members"][0].update(name="../../etc"),
-        lambda d: d["files"].update({"/etc/passwd": {"size": 1, "sha256": "0"}}),
+        lambda d: d["files"].update({"/etc/passwd": {"size": 1, "sha256": "0" * 64}}),
+        lambda d: d["files"].update({"../model.safetensors": {"size": 1, "sha256": "0" * 64}}),
+        lambda d: d["files"].update({"README.md": {"size": 1, "sha256": "0" * 64}}),
+        lambda d: d["admission"].update(features_file="/etc/passwd"),
         lambda d: d.pop("admission"),
     ],
     ids=[
@@ -59,6 +62,9 @@ def test_a_written_config_reads_back(tmp_path: Path) -> None:
         "no-digest",
         "climbing-name",
         "absolute-path",
+        "climbing-path",
+        "a-file-too-many",
+        "absolute-admission",
         "no-admission",
     ],
 )
@@ -101,6 +107,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         lambda d: d["admission"].update(min_side="wide"),
         lambda d: d["prediction_set"].update(thresholds="high"),
         lambda d: d["files"].update({"config.json": 3}),
+        lambda d: d["members"][0].update(display_name="n" * 101),
     ],
     ids=[
         "temperature-nan",
@@ -113,6 +120,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         "side-in-words",
         "threshold-in-words",
         "digest-a-number",
+        "endless-display-name",
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_refused(

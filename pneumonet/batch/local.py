@@ -10,7 +10,7 @@ from pneumonet.batch.sources import Films
 
 
 def answer_here(
-    films: Films, waiting: Sequence[str], job: Job, parts: Parts, workers: int, advance: Callable[[int], object]
+    films: Films, waiting: Sequence[str], job: Job, parts: Parts, workers: int | None, advance: Callable[[int], object]
 ) -> None:
     """Answer films and write their rows as parts.
 
@@ -19,7 +19,7 @@ def answer_here(
         waiting: The names that have no row yet.
         job: What is asked.
         parts: Where the rows go.
-        workers: How many processes.
+        workers: How many processes; None for as many as `usual_workers` says.
         advance: Told how many films were answered since it was last told.
 
     Raises:
@@ -30,7 +30,7 @@ def answer_here(
     with (
         WorkerPool(job, workers) as pool,
         writing(parts.out),
-        PartWriter(parts, rows_a_part(len(waiting), workers)) as writer,
+        PartWriter(parts, rows_a_part(len(waiting), pool.workers)) as writer,
     ):
         for row in pool.answer(places):
             writer.add(row)

@@ -1,40 +1,28 @@
 """A batch on Ray Data: the films' paths -> a pool of actors that hold the model -> Parquet parts."""
 
-import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import ray
+import ray.data
+import ray.exceptions
+from ray.data.block import Block, BlockAccessor
 
+from pneumonet.batch.cluster import LOCAL, actors_of, cluster, knock
 from pneumonet.batch.job import Job
 from pneumonet.batch.parts import Parts, rows_a_part, writing
 from pneumonet.batch.pool import WorkerPool
 from pneumonet.batch.rows import printable_path
 from pneumonet.batch.schema import SCHEMA, table_of
 from pneumonet.batch.sources import Films
-from pneumonet.errors import ConfigError, ModelUnavailableError
+from pneumonet.errors import ModelUnavailableError
 
-# Ray reads these when it is imported: it phones nobody, and what its C++ side warns of stays in its own log files.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
-import ray
-import ray.data
-import ray.exceptions
-from ray.data.block import Block, BlockAccessor
-
-LOCAL: Final = "local"
-# Paths and rows are all that it ever holds; Ray would take a third of the machine's memory.
-_OBJECT_STORE_BYTES: Final = 256 * 2**20
 _SECONDS_BETWEEN_COUNTS: Final = 0.5
-_SECONDS_TO_ANSWER: Final = 10
 _PATHS: Final = pa.schema([("path", pa.string()), ("place", pa.binary())])
-_ROOT: Final = str(Path(__file__).resolve().parents[2])
 
 
 def answer_on_ray(
@@ -53,7 +41,7 @@ def answer_on_ray(
         waiting: The names that have no row yet.
         job: What is asked.
         parts: Where the rows go.
-        workers: How many actors; by default as many as have `job.threads` cores each.
+        workers: How many actors; by default as many as have `job.threads` cores each, or a GPU each.
         address: `local` for a cluster of this machine alone, that ends with the batch; else a cluster's address.
         advance: Told how many films were answered since it was last told.
 
@@ -61,12 +49,12 @@ def answer_on_ray(
         ModelUnavailableError: If the model cannot be loaded, or the cluster gives up.
         ConfigError: If no cluster answers, or the rows cannot be written.
     """
-    _knock(address)
+    knock(address)
     # Told in words here, where an actor's failure would be a page of Ray's; it also fills the engine's cache.
-    with WorkerPool(job, 1):
-        pass
-    with _cluster(address, job, workers):
-        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // job.threads)
+    with WorkerPool(job, 1) as pool:
+        on_gpu = _on_gpu(job, address, pool.device)
+    with cluster(address, job, workers) as resources:
+        count = actors_of(resources, job, workers, on_gpu=on_gpu)
         size = rows_a_part(len(waiting), count)
         tables = [_table(films, waiting[start : start + size]) for start in range(0, len(waiting), size)]
         rows = ray.data.from_arrow(tables).map_batches(
@@ -76,7 +64,7 @@ def answer_on_ray(
             batch_format="pyarrow",
             concurrency=count,
             num_cpus=job.threads,
-            num_gpus=1 if job.environment["PNEUMONET_DEVICE"] == "cuda" else 0,
+            num_gpus=int(on_gpu),
         )
         with writing(parts.out), _counted(parts, advance):
             try:
@@ -91,11 +79,18 @@ def answer_on_ray(
                 ) from error
 
 
+def _on_gpu(job: Job, address: str, device_here: str) -> bool:
+    # Other machines may lack what this one has: they get a GPU where one is asked for by name.
+    asked = job.environment["PNEUMONET_DEVICE"]
+    return (device_here if address == LOCAL and asked == "auto" else asked).startswith("cuda")
+
+
 class _Answerer:
     """An actor: one worker process, which holds the model.
 
     Ray gives a task whose actor died to the next one, for ever: a film that ends its process would end every actor,
-    and the batch would never. The process of its own is what such a film ends.
+    and the batch would never. The process of its own is what such a film ends, and what ends with one that takes too
+    long.
     """
 
     def __init__(self, job: Job) -> None:
@@ -125,48 +120,6 @@ def _table(films: Films, names: Sequence[str]) -> pa.Table:
     # A place as bytes: a file's name need not be Unicode.
     rows = [{"path": printable_path(name), "place": os.fsencode(films.location(name))} for name in names]
     return pa.Table.from_pylist(rows, _PATHS)
-
-
-@contextmanager
-def _cluster(address: str, job: Job, workers: int | None) -> Iterator[None]:
-    path = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
-    options: dict[str, Any] = {
-        "address": address,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
-    }
-    if address == LOCAL:
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        options |= {"num_cpus": workers * job.threads} if workers else {}
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_cluster(address) from error
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise a ConfigError where nobody listens at an address of host:port; Ray would try it for minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
-        except (OSError, OverflowError) as error:
-            raise _no_cluster(address) from error
-
-
-def _no_cluster(address: str) -> ConfigError:
-    return ConfigError(
-        f"No Ray cluster answers at {address!r}, or it refuses us.",
-        hint="Give its host:port and, where it asks for a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN as Ray has them.",
-    )
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Parts:
         return folder_of(self.out)
 
     def open(self) -> None:
-        """Make the folder and clear away what a kill left half written.
+        """Clear away what a kill left half written in the folder, which `only_run` has made.
 
         Raises:
             ConfigError: If the output is a file of another kind, or its folder cannot be written.
@@ -63,7 +63,6 @@ class Parts:
                 raise ConfigError(
                     f"{self.out.name} is there already and is no Parquet file.", hint="Give --out another name."
                 )
-            self.folder.mkdir(parents=True, exist_ok=True)
             for left in self.folder.glob(f"{_TEMPORARY}*"):
                 left.unlink(missing_ok=True)
 
@@ -109,7 +108,8 @@ class Parts:
                 raise InternalError(f"{len(names) - codes.total()} films have no row.", hint="Run the command again.")
             _to_disk(temporary)
             temporary.replace(self.out)
-            self._remove()
+            for part in self._files():
+                part.unlink(missing_ok=True)
         return codes
 
     def _in_order(self, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -139,13 +139,6 @@ class Parts:
                 told = (pq.read_schema(part).metadata or {}).get(_METADATA, b"{}")
                 if json.loads(told).get("fingerprint") == self.fingerprint:
                     yield part
-
-    def _remove(self) -> None:
-        for part in self._files():
-            part.unlink(missing_ok=True)
-        # Whatever else somebody put there stays.
-        with suppress(OSError):
-            self.folder.rmdir()
 
 
 class PartWriter:

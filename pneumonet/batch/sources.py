@@ -3,8 +3,10 @@
 import csv
 import glob
 import os
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +39,11 @@ def find_films(source: str, ignored: Collection[Path] = ()) -> Films:
     """List the films that a source names; none is opened.
 
     Args:
-        source: A folder (its files at any depth, hidden ones left out), a folder with a DICOMDIR or the DICOMDIR itself
-            (its IMAGE records), a file that ends in .csv (its column `path` or `file`, or its only column; relative
-            paths start from its folder), any other file, or a pattern such as `films/**/*.dcm`.
-        ignored: Absolute paths of files and folders that are no films, such as the results'.
+        source: A folder (its files at any depth, hidden ones left out, links to folders followed), a folder with a
+            DICOMDIR or the DICOMDIR itself (its IMAGE records), a file that ends in .csv (its column `path` or `file`,
+            or its only column; relative paths start from its folder), any other file, or a pattern such as
+            `films/**/*.dcm`.
+        ignored: Real paths (`os.path.realpath`) of files and folders that are no films, such as the results'.
 
     Raises:
         ConfigError: If the source is not there, cannot be read or names no film.
@@ -53,8 +56,7 @@ def find_films(source: str, ignored: Collection[Path] = ()) -> Films:
         elif path.is_file():
             films = _of_file(path)
         elif glob.escape(source) != source:
-            names = (name for name in sorted(glob.iglob(source, recursive=True)) if os.path.isfile(name))
-            films = _each_once(Path.cwd(), names, ignored)
+            films = _of_pattern(source, ignored)
         else:
             raise ConfigError(f"There is no file or folder {source!r}.", hint="Check the path.")
     except OSError as error:
@@ -119,20 +121,39 @@ def _files_below(folder: Path) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise error
 
-    # A folder that cannot be listed is told of: its films would be missing without a word.
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(parent, folder)
-        yield from (os.path.normpath(os.path.join(below, name)) for name in files if not name.startswith("."))
+    # Links last: a folder that is reached by both keeps its own name. Each is gone through once, which ends a loop.
+    tops, seen = deque([str(folder)]), set[str]()
+    while tops:
+        # A folder that cannot be listed is told of: its films would be missing without a word.
+        for parent, folders, files in os.walk(tops.popleft(), onerror=fail):
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+            tops.extend(place for name in folders if os.path.islink(place := os.path.join(parent, name)))
+            below = os.path.relpath(parent, folder)
+            yield from (os.path.normpath(os.path.join(below, name)) for name in files if not name.startswith("."))
+
+
+def _of_pattern(pattern: str, ignored: Collection[Path]) -> Films:
+    # The least deep of a film's paths is its name: a pattern goes round a loop of links some forty times.
+    found = sorted(glob.iglob(pattern, recursive=True), key=lambda name: (name.count(os.sep), name))
+    films = _each_once(Path.cwd(), filter(os.path.isfile, found), ignored)
+    return Films(films.root, sorted(films.names))
 
 
 def _each_once(root: Path, names: Iterable[str], ignored: Collection[Path] = ()) -> Films:
     root = root.absolute()
     outside = [str(path) for path in ignored]
+    real_folder = cache(os.path.realpath)
     seen: set[str] = set()
     kept = []
     for name in names:
-        place = os.path.normpath(os.path.join(root, name))
+        folder, base = os.path.split(os.path.join(root, name))
+        # A film that is a link is a film of its own: one picture may stand under two labels.
+        place = os.path.join(real_folder(folder), base)
         if place in seen or any(place == path or place.startswith(path + os.sep) for path in outside):
             continue
         seen.add(place)

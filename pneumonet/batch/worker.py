@@ -1,9 +1,9 @@
-"""A process that answers films: JSON lines of [path, place] on standard input, a row a line on standard output.
+"""A process that answers films: JSON lines of [path, place] on standard input, of {"row": ...} on standard output.
 
     python -m pneumonet.batch.worker [--force]
 
-Its first line says that the model is loaded, or why not. It ends with its input, so that none outlives a batch that was
-killed.
+Its first message says where the model runs, or why there is none. It ends with its input, so that none outlives a batch
+that was killed.
 """
 
 import hashlib
@@ -57,16 +57,18 @@ def main(argv: Sequence[str]) -> None:
     except PneumoNetError as error:
         _say(out, {"failure": error.message, "hint": error.hint})
         return
-    _say(out, {"ready": True})
+    _say(out, {"ready": model.ensemble.engine.device})
     for line in sys.stdin:
         path, place = json.loads(line)
-        _say(out, answer(model, path, place, force="--force" in argv))
+        _say(out, {"row": answer(model, path, place, force="--force" in argv)})
 
 
 def _claim_standard_output() -> TextIO:
     """Return standard output for rows alone: what a library prints goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # What was printed before this point may lack its line's end.
+    print(file=out, flush=True)
     return out
 
 

@@ -3,8 +3,9 @@
 The only package that imports huggingface_hub.
 """
 
+from pneumonet.hub.opened import Snapshot
 from pneumonet.hub.publishing import check_publishable, publish, publish_member
-from pneumonet.hub.pulling import Snapshot, open_snapshot, pull
+from pneumonet.hub.pulling import open_snapshot, pull
 from pneumonet.hub.space import Space, check_deployable, deploy_space
 
 __all__ = [

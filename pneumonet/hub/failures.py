@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import httpx2
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     XetDownloadError,
@@ -53,6 +55,17 @@ def explain(error: BaseException, repo_id: str) -> Cause:
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         return Cause(f"the cache folder cannot be written ({error.strerror})", "Free space, or set HF_HOME.")
     return Cause(f"the transfer failed ({type(error).__name__})", _NETWORK_HINT)
+
+
+def missing_file(error: RemoteEntryNotFoundError, repo_id: str) -> str:
+    """Return the name of the file that a commit of a repo lacks."""
+    path = error.response.url.path
+    return path.split("/resolve/", 1)[-1].split("/", 1)[-1] if f"/{repo_id}/resolve/" in path else "a file"
+
+
+def missing_in_commit(error: RemoteEntryNotFoundError) -> str:
+    """Return the commit that lacks a file, or words for it where the Hub does not name it."""
+    return error.response.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT) or "(the newest)"
 
 
 def _explain_answer(error: HfHubHTTPError, repo_id: str) -> Cause:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from pneumonet.errors import ConfigError, DownloadError, PneumoNetError, SnapshotError
 from pneumonet.hub.failures import FAILURES, explain
-from pneumonet.hub.pulling import read_config
-from pneumonet.hub.repo import checked_repo_id, is_same
+from pneumonet.hub.opened import read_config
+from pneumonet.hub.repo import checked_repo_id, is_same, max_bytes
 from pneumonet.snapshot import (
     CARD_FILE,
     CONFIG_FILE,
@@ -25,6 +25,7 @@ from pneumonet.snapshot import (
     SnapshotConfig,
     has_digest,
 )
+from pneumonet.timm_config import check_timm_configs
 
 METRICS_KEYS: Final = ("accuracy", "auroc_macro", "n", "data", "model")
 DISCLAIMER: Final = "not a medical device"
@@ -164,9 +165,12 @@ def _commit_of_tag(api: HfApi, repo_id: str, tag: str, operations: list[CommitOp
 def _snapshot_problems(folder: Path) -> list[str]:
     try:
         config = read_config(folder)
+        problems = [problem for name in config.files if (problem := _file_problem(folder, name, config))]
+        if not problems:
+            check_timm_configs(folder, config)
     except SnapshotError as error:
         return [error.message]
-    return [problem for name in config.files if (problem := _file_problem(folder, name, config))]
+    return problems
 
 
 def _file_problem(folder: Path, name: str, config: SnapshotConfig) -> str | None:
@@ -175,6 +179,8 @@ def _file_problem(folder: Path, name: str, config: SnapshotConfig) -> str | None
         return f"{name} is missing."
     if not has_digest(path, digest):
         return f"{name} does not have the size and SHA-256 that {CONFIG_FILE} gives."
+    if digest.size > max_bytes(name):
+        return f"{name} has more than {max_bytes(name) / 1e6:.0f} MB and would not be pulled."
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="numpy"):

@@ -1,53 +1,35 @@
 """Open a snapshot: a local folder, or a model repo pulled from the Hub into its cache, verified either way.
 
 A branch or tag is noted in the cache only after the whole commit has been verified, so that a start without network
-never meets half a snapshot. Files are fetched one by one, by name: `snapshot_download` lists the repo first, without
-a time-out (huggingface_hub 2.4.0), and falls back to the cache without telling.
+never meets half a snapshot, and one with network has a commit to go back to where the newest lies. Files are fetched
+one by one, by name: `snapshot_download` lists the repo first, without a time-out (huggingface_hub 2.4.0), and falls
+back to the cache without telling.
 """
 
 import logging
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from pneumonet.errors import ConfigError, DownloadError, PneumoNetError, SnapshotError
-from pneumonet.hub.failures import FAILURES, Cause, explain
+from pneumonet.errors import ConfigError, DownloadError, SnapshotError
+from pneumonet.hub.failures import FAILURES, Cause, explain, missing_file, missing_in_commit
+from pneumonet.hub.opened import Snapshot, read_config, stand_in, verified, verify
 from pneumonet.hub.repo import Repo, checked_repo_id
+from pneumonet.language import said, sentences
 from pneumonet.snapshot import CARD_FILE, CONFIG_FILE, METRICS_FILE, SnapshotConfig, verify_files
+from pneumonet.timm_config import check_timm_configs
 
-# Nothing that can hold a pickle; no characters that could make a name a pattern or leave the folder.
-LOADABLE_SUFFIXES: Final = (".safetensors", ".json", ".md")
-_FILE_NAME: Final = re.compile(r"[\w.+-]+(/[\w.+-]+)*", re.ASCII)
 _REVISION: Final = re.compile(r"(?!.*(\.\.|//))[\w.+-][\w./+-]*", re.ASCII)
 
 _MODEL_HINT: Final = "Point PNEUMONET_MODEL at a folder that holds a config.json, or at org/name on the Hub."
 _SHOWN_CHARACTERS: Final = 200
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A folder whose files have been verified against its config.json.
-
-    Attributes:
-        path: The folder.
-        config: Its config.json.
-        repo_id: The Hub repo it came from, None for a local folder.
-        revision: The 40-character commit, or `local-` and the config's fingerprint for a local folder.
-        warnings: Sentences for whoever uses the model, such as that the Hub was out of reach.
-    """
-
-    path: Path
-    config: SnapshotConfig
-    repo_id: str | None
-    revision: str
-    warnings: tuple[str, ...] = ()
 
 
 def open_snapshot(
@@ -113,14 +95,14 @@ def _open_folder(folder: Path, revision: str | None) -> Snapshot:
             f"Revision {revision!r} means nothing for the folder {str(folder)!r}, which is {own_revision}.",
             hint="Unset PNEUMONET_REVISION, or point PNEUMONET_MODEL at org/name on the Hub.",
         )
-    verify_files(folder, config)
+    verify(folder, config)
     return Snapshot(folder, config, None, own_revision)
 
 
 def pull(
     repo_id: str, revision: str | None = None, *, cache_dir: Path | None = None, token: str | None = None
 ) -> Snapshot:
-    """Pull a snapshot from the Hub, or open it from the cache where the Hub cannot be used.
+    """Pull a snapshot from the Hub, or open it from the cache where the Hub or its newest commit cannot be used.
 
     Args:
         repo_id: `org/name`.
@@ -130,7 +112,8 @@ def pull(
 
     Raises:
         ConfigError: If `repo_id` or `revision` cannot mean anything.
-        SnapshotError: If the repo's files are missing or damaged, even after a second download.
+        SnapshotError: If the repo's files are missing, too large, or damaged even after a second download, and the
+            revision is a commit or nothing older of it is cached.
         DownloadError: If the Hub, the repo or the revision is out of reach and nothing usable is cached.
     """
     repo = Repo(checked_repo_id(repo_id), _checked_revision(revision), cache_dir, token)
@@ -139,25 +122,28 @@ def pull(
             if snapshot := _open_cached(repo):
                 _log.info("Opened %s from the cache.", repo.label)
                 return snapshot
+    commit = ""
     try:
-        return _pull_commit(repo, repo.resolve())
-    except PneumoNetError:
+        commit = repo.resolve()
+        return _pull_commit(repo, commit)
+    except SnapshotError as error:
+        if older := stand_in(repo, commit, error):
+            return older
         raise
     except RemoteEntryNotFoundError as error:
-        raise SnapshotError(
-            f"{repo.label} is no whole PneumoNet snapshot: it lacks {_missing_file(error, repo_id)}."
-        ) from error
+        lacking = SnapshotError(
+            f"{repo.label} is no whole PneumoNet snapshot: it lacks {missing_file(error, repo_id)}."
+        )
+        if older := stand_in(repo, commit or missing_in_commit(error), lacking):
+            return older
+        raise lacking from error
     except FAILURES as error:
         return _open_cached_instead(repo, explain(error, repo_id), error)
 
 
 def _open_cached(repo: Repo) -> Snapshot | None:
     folder = repo.cached_snapshot()
-    if folder is None:
-        return None
-    config = read_config(folder)
-    verify_files(folder, config)
-    return Snapshot(folder, config, repo.repo_id, folder.name)
+    return verified(folder, repo) if folder is not None else None
 
 
 def _pull_commit(repo: Repo, commit: str) -> Snapshot:
@@ -174,11 +160,12 @@ def _pull_commit(repo: Repo, commit: str) -> Snapshot:
         repo.fetch(name, commit)
     for name in config.files:
         _verify_or_fetch_again(repo, commit, folder, config, name)
+    check_timm_configs(folder, config)
     repo.remember(commit)
     for name in (CARD_FILE, METRICS_FILE):
         _fetch_if_possible(repo, commit, name)
     _log.info("%s is complete and verified.", repo.label)
-    return Snapshot(folder, config, repo.repo_id, commit)
+    return Snapshot(folder, config, repo.repo_id, commit, repo=repo)
 
 
 def _verify_or_fetch_again(repo: Repo, commit: str, folder: Path, config: SnapshotConfig, name: str) -> None:
@@ -192,7 +179,7 @@ def _verify_or_fetch_again(repo: Repo, commit: str, folder: Path, config: Snapsh
             verify_files(folder, one_file)
         except SnapshotError as error:
             raise SnapshotError(
-                f"{repo.label}: {name} is damaged even after a second download; it is not used.",
+                f"{name} of {repo.label} is damaged even after a second download.",
                 hint="Pin PNEUMONET_REVISION to an earlier commit, and tell the owner of the repo.",
             ) from error
 
@@ -202,21 +189,24 @@ def _fetch_if_possible(repo: Repo, commit: str, name: str) -> None:
         repo.fetch(name, commit)
     except RemoteEntryNotFoundError:
         _log.info("%s has no %s.", repo.label, name)
+    except SnapshotError as error:
+        _log.warning("%s It is left out.", error.message)
     except FAILURES as error:
         _log.warning("%s of %s was not pulled: %s.", name, repo.label, explain(error, repo.repo_id).reason)
 
 
 def _open_cached_instead(repo: Repo, cause: Cause, error: BaseException) -> Snapshot:
-    trouble = f"The model {repo.label} cannot be pulled: {cause.reason}."
+    trouble = said("The model {repo} cannot be pulled: {reason}.", repo=repo.label, reason=cause.reason)
     try:
         snapshot = _open_cached(repo)
     except SnapshotError as damage:
-        trouble = f"{trouble} The cached copy cannot be used either: {damage.message}"
-        raise DownloadError(trouble, repo_id=repo.repo_id, revision=repo.revision, hint=cause.hint) from error
+        told = f"{trouble} The cached copy cannot be used either: {damage.message}"
+        raise DownloadError(told, repo_id=repo.repo_id, revision=repo.revision, hint=cause.hint) from error
     if snapshot is None:
         hint = f"{cause.hint} {_cache_hint(repo)}"
         raise DownloadError(trouble, repo_id=repo.repo_id, revision=repo.revision, hint=hint) from error
-    warning = f"{trouble} The cached commit {snapshot.revision} is used instead."
+    used = said("The cached commit {revision} is used instead.", revision=snapshot.revision)
+    warning = sentences([trouble, used])
     _log.warning("%s", warning)
     return replace(snapshot, warnings=(warning,))
 
@@ -231,29 +221,8 @@ def _cache_hint(repo: Repo) -> str:
     )
 
 
-def read_config(folder: Path) -> SnapshotConfig:
-    """Read a snapshot's config.json and check that it names only files of formats that cannot run code.
-
-    Raises:
-        SnapshotError: If it is missing, damaged, or names a file that is never loaded.
-    """
-    config = SnapshotConfig.read(folder)
-    for name in config.files:
-        if not _FILE_NAME.fullmatch(name) or PurePosixPath(name).suffix not in LOADABLE_SUFFIXES:
-            raise SnapshotError(
-                f"The snapshot's {CONFIG_FILE} names {name!r}, but only {', '.join(LOADABLE_SUFFIXES)} files are used.",
-                hint="Weights must be safetensors: a pickle can run code when it is loaded.",
-            )
-    return config
-
-
 def _checked_revision(revision: str | None) -> str | None:
     # It becomes the name of a file in the cache.
     if revision is not None and not _REVISION.fullmatch(revision):
         raise ConfigError(f"Expected a branch, a tag or a commit id as revision, got {revision!r}.")
     return revision
-
-
-def _missing_file(error: RemoteEntryNotFoundError, repo_id: str) -> str:
-    path = error.response.url.path
-    return path.split("/resolve/", 1)[-1].split("/", 1)[-1] if f"/{repo_id}/resolve/" in path else "a file"

@@ -20,13 +20,17 @@ from huggingface_hub.errors import FileMetadataError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
-from pneumonet.errors import ConfigError
+from pneumonet.errors import ConfigError, SnapshotError
 from pneumonet.snapshot import CONFIG_FILE
 
 # The Hub's own rule, with the owner required: a bare name is more likely a folder that is not here.
 _REPO_ID: Final = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9]([\w.-]*[A-Za-z0-9_])?", re.ASCII)
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PROGRESS_SECONDS: Final = 5.0
+# Far above what a snapshot of ours has, far below what fills a disk: whoever owns a repo decides what lies in it.
+_MAX_WEIGHTS_BYTES: Final = 1_000_000_000
+# The memory too: a config.json of 16 MB takes 2.3 GB to be refused.
+_MAX_OTHER_BYTES: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,11 @@ def checked_repo_id(repo_id: str) -> str:
             hint="Write a folder as ./name, and a repo with its owner.",
         )
     return repo_id
+
+
+def max_bytes(name: str) -> int:
+    """Return how many bytes a file of a snapshot may have to be pulled."""
+    return _MAX_WEIGHTS_BYTES if name.endswith(".safetensors") else _MAX_OTHER_BYTES
 
 
 def is_same(operation: CommitOperationAdd, there: RepoFile | None) -> bool:
@@ -91,12 +100,34 @@ class Repo:
         return commit
 
     def fetch(self, name: str, commit: str, *, force: bool = False) -> Path:
-        """Return the cached path of a file, downloaded unless it is there and not forced."""
+        """Return the cached path of a file, downloaded unless it is there and not forced.
+
+        Raises:
+            SnapshotError: If the Hub states more bytes than such a file may have; none of them is fetched.
+        """
+        if force or not self._has(name, commit):
+            self._check_size(name, commit)
         path = hf_hub_download(
             self.repo_id, name, revision=commit, cache_dir=self.cache_dir, token=self.token, force_download=force,
             etag_timeout=constants.HF_HUB_ETAG_TIMEOUT, tqdm_class=_LoggedProgress,
         )  # fmt: skip
         return Path(path)
+
+    def _has(self, name: str, commit: str) -> bool:
+        return isinstance(try_to_load_from_cache(self.repo_id, name, self.cache_dir, commit), str)
+
+    def _check_size(self, name: str, commit: str) -> None:
+        url = hf_hub_url(self.repo_id, name, revision=commit)
+        # As patient as the download that follows: the commit is known to be there.
+        size = get_hf_file_metadata(
+            url, token=self.token, timeout=constants.HF_HUB_ETAG_TIMEOUT, retry_on_errors=True
+        ).size
+        if size is None:
+            raise FileMetadataError(f"The answer for {name} of {self.label} has no size.")
+        if size > (most := max_bytes(name)):
+            raise SnapshotError(
+                f"{name} of {self.label} has {size / 1e6:.1f} MB; no more than {most / 1e6:.0f} MB are pulled."
+            )
 
     def cached_snapshot(self) -> Path | None:
         """Return the folder of what the cache holds of the revision, whole or not, without a request."""
@@ -107,20 +138,55 @@ class Repo:
         """Return the commits of the repo that the cache holds, under whatever name."""
         return sorted(path.name for path in self.cache_folder.glob("snapshots/*") if COMMIT.fullmatch(path.name))
 
+    def noted_snapshots(self) -> list[Path]:
+        """Return the folders of the commits noted for the branch or tag: the last verified, the last that loaded."""
+        notes = () if self.is_pinned else (self._verified_note, self._loaded_note)
+        folders = [self.cache_folder / "snapshots" / commit for note in notes if (commit := _noted(note))]
+        return [folder for folder in folders if folder.is_dir()]
+
     def remember(self, commit: str) -> None:
-        """Note in the cache which commit the branch or tag was, for a start without network."""
-        if self.is_pinned:
+        """Note in the cache which commit the branch or tag was, for a start without network; its files are verified.
+
+        What it was before stays noted until this one has loaded: right digests are not yet weights that fit.
+        """
+        before = _noted(self._verified_note)
+        if self.is_pinned or before == commit:
             return
-        ref = self.cache_folder / "refs" / (self.revision or constants.DEFAULT_REVISION)
+        if before and not _noted(self._loaded_note):
+            self._note(self._loaded_note, before)
+        self._note(self._verified_note, commit)
+
+    def remember_loaded(self, commit: str) -> None:
+        """Note in the cache that a commit of the branch or tag has loaded."""
+        if not self.is_pinned and commit != (_noted(self._loaded_note) or _noted(self._verified_note)):
+            self._note(self._loaded_note, commit)
+
+    @property
+    def _verified_note(self) -> Path:
+        return self.cache_folder / "refs" / (self.revision or constants.DEFAULT_REVISION)
+
+    @property
+    def _loaded_note(self) -> Path:
+        # Beside huggingface_hub's own notes, which it does not look at.
+        return self.cache_folder / "pneumonet-loaded" / (self.revision or constants.DEFAULT_REVISION)
+
+    def _note(self, note: Path, commit: str) -> None:
         try:
-            if ref.is_file() and ref.read_text() == commit:
-                return
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            fresh = ref.with_name(ref.name + ".new")
+            note.parent.mkdir(parents=True, exist_ok=True)
+            fresh = note.with_name(note.name + ".new")
             fresh.write_text(commit)
-            fresh.replace(ref)
+            fresh.replace(note)
         except OSError as error:
             _log.warning("The cache cannot note the revision of %s (%s).", self.label, error.strerror)
+
+
+def _noted(note: Path) -> str | None:
+    """Return the commit that a note names, None where there is none."""
+    try:
+        commit = note.read_text()
+    except (OSError, ValueError):
+        return None
+    return commit if COMMIT.fullmatch(commit) else None
 
 
 class _LoggedProgress:

@@ -3,8 +3,10 @@
 import logging
 import re
 import subprocess
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -28,6 +30,8 @@ _THEIRS: Final = ".gitattributes"
 _MODEL: Final = "PNEUMONET_MODEL"
 _REVISION: Final = "PNEUMONET_REVISION"
 _TITLE: Final = "Deploy the app"
+# In each README that is written here, and in no other.
+_MARK: Final = "Written by `scripts/deploy_space.py`"
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +88,7 @@ def deploy_space(
     model: str | None = None,
     revision: str | None = None,
     private: bool = False,
+    replace: bool = False,
     token: str | None = None,
 ) -> Space:
     """Create a Space from a clone, or bring it up to date: one commit, and none where nothing changed.
@@ -97,10 +102,11 @@ def deploy_space(
         model: `org/name` of the model repo to serve, None to deploy the clone's own snapshot.
         revision: Branch, tag or commit of the model repo, None for its default branch.
         private: Whether a new Space is private.
+        replace: Whether the files of a Space that was not deployed from here may be lost.
         token: Token that may write, None for HF_TOKEN or the saved one.
 
     Raises:
-        ConfigError: If the clone is not fit to be deployed, or the model repo holds no snapshot.
+        ConfigError: If the clone is not fit to be deployed, the model repo holds no snapshot, or the Space is not ours.
         DownloadError: If the Hub cannot be used.
     """
     names = check_deployable(root, model)
@@ -111,26 +117,26 @@ def deploy_space(
     readme = _readme(root, model, model_commit).encode()
     operations.append(CommitOperationAdd(path_in_repo=CARD_FILE, path_or_fileobj=readme))
     try:
+        is_new = not api.repo_exists(repo_id, repo_type="space")
         api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True)
-        # Before the files: the first start is then one of the right model.
-        _set_variables(api, repo_id, {_MODEL: model, _REVISION: model_commit})
         there = {
             file.path: file
             for file in api.list_repo_tree(repo_id, repo_type="space", recursive=True)
             if isinstance(file, RepoFile)
         }
+        if not (is_new or replace or _is_ours(api, repo_id, there)):
+            raise ConfigError(
+                f"The Space {repo_id} was not deployed from here; its {len(there)} files would be lost.",
+                hint="Name another Space, or say --replace.",
+            )
         changes: list[CommitOperationAdd | CommitOperationDelete] = [
             operation for operation in operations if not is_same(operation, there.get(operation.path_in_repo))
         ]
         left = sorted(there.keys() - {operation.path_in_repo for operation in operations} - {_THEIRS})
         changes += [CommitOperationDelete(path_in_repo=name) for name in left]
-        if changes:
-            source = f"From commit {_git(root, 'rev-parse', 'HEAD').strip()} of the source."
-            commit = api.create_commit(
-                repo_id, changes, commit_message=_TITLE, commit_description=source, repo_type="space"
-            ).oid
-        else:
-            commit = api.repo_info(repo_id, repo_type="space").sha or ""
+        commit = _commit(api, repo_id, changes, root)
+        # After the files: what ran until now is never started with another model. A build takes longer than this.
+        _set_variables(api, repo_id, {_MODEL: model, _REVISION: model_commit})
     except FAILURES as error:
         if isinstance(error, PneumoNetError):
             raise
@@ -141,6 +147,23 @@ def deploy_space(
         ) from error  # fmt: skip
     _log.info("%s is at commit %s, %d files changed.", repo_id, commit, len(changes))
     return Space(repo_id, commit, bool(changes), model_commit)
+
+
+def _is_ours(api: HfApi, repo_id: str, there: Container[str]) -> bool:
+    if CARD_FILE not in there:
+        return False
+    with TemporaryDirectory() as folder:
+        readme = Path(api.hf_hub_download(repo_id, CARD_FILE, repo_type="space", local_dir=folder))
+        return _MARK.encode() in readme.read_bytes()
+
+
+def _commit(api: HfApi, repo_id: str, changes: list[CommitOperationAdd | CommitOperationDelete], root: Path) -> str:
+    """Return the commit that a Space is at once the changes are made."""
+    if not changes:
+        return api.repo_info(repo_id, repo_type="space").sha or ""
+    source = f"From commit {_git(root, 'rev-parse', 'HEAD').strip()} of the source."
+    made = api.create_commit(repo_id, changes, commit_message=_TITLE, commit_description=source, repo_type="space")
+    return str(made.oid)
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -205,7 +228,7 @@ def _readme(root: Path, model: str | None, model_commit: str | None) -> str:
 **Research use only. Not a medical device.** It informs and never diagnoses. Remove a patient's identity from a film
 before you upload it.
 
-Weights: {weights}. Written by `scripts/deploy_space.py`: what is changed here is lost with the next deployment.
+Weights: {weights}. {_MARK}: what is changed here is lost with the next deployment.
 """
 
 

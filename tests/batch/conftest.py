@@ -19,6 +19,7 @@ from tests.web.test_bad_input import cut
 ROOT = Path(__file__).parents[2]
 # What a film ends with so that the process that answers it comes to harm: a JPEG's decoder passes over it.
 END, END_ONCE, RAISE = b"<end this process>", b"<end this process once>", b"<raise>"
+HANG, HANG_ONCE = b"<never come back>", b"<come back late, once>"
 # Python imports this module at its start, in every process that finds it.
 HARM = f"""
 import hashlib, os, signal, time
@@ -34,6 +35,11 @@ def sha256(data=b"", **options):
         if {END_ONCE!r} in data and not os.path.exists(once):
             open(once, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
+        if {HANG_ONCE!r} in data and not os.path.exists(once):
+            open(once, "w").close()
+            time.sleep(float(os.environ["SECONDS_LATE"]))
+        if {HANG!r} in data:
+            time.sleep(600)
         if {END!r} in data:
             os.kill(os.getpid(), signal.SIGKILL)
         if {RAISE!r} in data:
@@ -63,13 +69,18 @@ BAD_FILMS: dict[str, tuple[str | None, Callable[[], bytes]]] = {
 }
 
 
+def harm(folder: Path) -> Path:
+    """Return a folder for PYTHONPATH with which films come to do harm."""
+    (folder / "sitecustomize.py").write_text(HARM)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def environment(tiny_snapshot: Path, tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The command's environment; the model has put its converted backbones into the cache."""
-    folder = tmp_path_factory.mktemp("harm")
-    (folder / "sitecustomize.py").write_text(HARM)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PNEUMONET_")}
-    return kept | {"PNEUMONET_MODEL": str(tiny_snapshot), "PNEUMONET_DEVICE": "cpu", "PYTHONPATH": str(folder)}
+    own = {"PNEUMONET_MODEL": str(tiny_snapshot), "PNEUMONET_DEVICE": "cpu", "PNEUMONET_MAX_UPLOAD_MB": "10"}
+    return kept | own | {"PYTHONPATH": str(harm(tmp_path_factory.mktemp("harm")))}
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The command on this machine: real processes, killed and killing."""
 
 import hashlib
-import json
-import os
 import signal
 import subprocess
 import time
@@ -12,13 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pneumonet.batch.job import Job
-from pneumonet.batch.pool import WorkerPool
+from pneumonet.batch.lock import only_run
+from pneumonet.batch.parts import Parts
+from pneumonet.batch.run import Batch, run_batch
 from pneumonet.cli import main
-from pneumonet.errors import ModelUnavailableError
+from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from tests.batch.conftest import BAD_FILMS, rows_of, write_films
+from tests.batch.conftest import BAD_FILMS, HANG, film, harm, rows_of, write_films
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -45,6 +44,7 @@ def test_every_film_has_its_row_whatever_it_does(start: Start, tmp_path: Path, t
     assert (tmp_path / "ended-once").exists()
     assert "15 films: 7 answered, 1 refused" in printed
     assert "worker_died 1" in printed
+    assert "A film may have 10 MB; to change that, set PNEUMONET_MAX_UPLOAD_MB." in printed
     assert "Not a medical device" in printed
     assert not list(tmp_path.glob("out.parquet.parts"))
     # The log has the traceback of what nobody foresaw, and of nothing else.
@@ -112,19 +112,71 @@ def test_ctrl_c_keeps_what_is_answered_and_says_so(start: Start, tmp_path: Path)
     assert list(parts.glob("part-*"))
 
 
-def test_other_options_do_not_take_the_rows_of_these(
-    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def settings(tiny_snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("PNEUMONET_MODEL", str(tiny_snapshot))
     monkeypatch.setenv("PNEUMONET_DEVICE", "cpu")
-    names = {"blank.png": BAD_FILMS["blank.png"]}
-    folder, out = write_films(tmp_path / "films", 1, names), tmp_path / "films" / "out.parquet"
-    assert main(["batch", str(folder), "--out", str(out)]) == 0
-    assert [row["error_code"] for row in rows_of(out)] == ["not_admitted", None]
-    assert main(["batch", str(folder), "--out", str(out), "--force"]) == 0
-    # The results lie in the source and are no film of it.
-    assert [(row["path"], row["error_code"]) for row in rows_of(out)] == [("blank.png", None), ("film-00.jpg", None)]
+    return Settings.from_environment()
+
+
+def test_other_options_do_not_take_the_rows_of_these(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = write_films(tmp_path / "films", 1, {"blank.png": BAD_FILMS["blank.png"]})
+    asked = ["batch", str(folder), "--out", str(tmp_path / "out.parquet")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "merge", stop)
+        assert main(asked) == 1
+        assert list((tmp_path / "out.parquet.parts").glob("part-*"))
+        assert main(asked) == 1
+    assert "2 of 2 films are answered already" in capsys.readouterr().err
+    assert main([*asked, "--force"]) == 0
     assert "answered already" not in capsys.readouterr().err
+    assert [row["error_code"] for row in rows_of(tmp_path / "out.parquet")] == [None, None]
+
+
+@pytest.mark.parametrize("road", ["films", "films/../films", "link"])
+def test_results_in_the_source_are_no_films_of_it(settings: Settings, tmp_path: Path, road: str) -> None:
+    folder = write_films(tmp_path / "films", 1, {"blank.png": BAD_FILMS["blank.png"]})
+    (tmp_path / "link").symlink_to(folder)
+    out = tmp_path / road / "out.parquet"
+    for _ in range(2):
+        run_batch(Batch(str(folder), out), settings)
+        assert [row["path"] for row in rows_of(out)] == ["blank.png", "film-00.jpg"]
+    with pytest.raises(ConfigError, match="place of the source"):
+        run_batch(Batch(str(folder / "out.parquet"), out), settings)
+
+
+def test_a_film_that_hangs_is_given_up_after_a_second_try(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(harm(tmp_path)))
+    folder, out = write_films(tmp_path / "films", 3, {}), tmp_path / "out.parquet"
+    (folder / "a-hangs.jpg").write_bytes(film(5, HANG))
+    told = run_batch(Batch(str(folder), out, workers=1, film_seconds=3), settings)
+    assert "4 films: 3 answered, 0 refused by admission, 1 without an answer (took_too_long 1)" in told
+    assert rows_of(out)[0]["error"] == "The film was not answered within 3 seconds."
+
+
+def test_a_second_run_at_one_output_is_refused(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_films(tmp_path / "films", 1, {}), tmp_path / "out.parquet"
+    asked = ["batch", str(folder), "--out", str(tmp_path / "films" / ".." / "out.parquet")]
+    with only_run(out):
+        assert main(asked) == 2
+    assert "Another run is writing out.parquet" in capsys.readouterr().err
+    assert main(asked) == 0
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+@pytest.mark.parametrize("seconds", [0, 86_401])
+def test_a_time_for_a_film_that_makes_no_sense_is_refused(settings: Settings, tmp_path: Path, seconds: int) -> None:
+    with pytest.raises(ConfigError, match="Expected --film-seconds from 1 to 86400"):
+        run_batch(Batch(str(tmp_path), tmp_path / "out.parquet", film_seconds=seconds), settings)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +185,12 @@ def test_other_options_do_not_take_the_rows_of_these(
         (("nowhere", "--out", "out.parquet"), "no file or folder"),
         (("films", "--out", "films/film-00.jpg"), "no Parquet file"),
         (("films/film-00.jpg", "--out", "films/film-00.jpg"), "place of the source"),
+        (("films/film-00.jpg", "--out", "films/../films/film-00.jpg"), "place of the source"),
         (("films", "--out", "out.parquet", "--workers", "0"), "at least 1"),
         (("films", "--out", "out.parquet", "--labels", "folders"), "has a label"),
         (("films", "--out", "out.parquet", "--labels", "nowhere.csv"), "no file of labels"),
         (("films", "--out", "out.parquet", "--ray", "127.0.0.1:9"), "No Ray cluster answers"),
+        (("films", "--out", "out.parquet", "--ray", "ray://127.0.0.1:10001"), "no address with a scheme"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_two(
@@ -168,34 +222,3 @@ def test_a_package_that_is_missing_is_named_with_what_to_run(
     told = capsys.readouterr().err
     assert package in told
     assert "pip install -r requirements-batch.txt" in told
-
-
-def _job(snapshot: Path, **environment: str) -> Job:
-    return Job({"PNEUMONET_MODEL": str(snapshot)} | environment, "local-1", False, 1)
-
-
-def test_a_model_that_cannot_be_loaded_is_told_as_the_worker_tells_it(tiny_snapshot: Path) -> None:
-    with pytest.raises(ModelUnavailableError, match="no snapshot folder"), WorkerPool(_job(tiny_snapshot / "none"), 1):
-        pass
-
-
-def test_workers_that_die_while_they_load_are_given_up(
-    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ModelUnavailableError, match="exit code -9") as raised, WorkerPool(_job(tiny_snapshot), 2):
-        pass
-    assert "--workers" in raised.value.hint
-
-
-def test_a_job_names_no_secret(tiny_model: PneumoNet) -> None:
-    settings = Settings.from_environment(
-        {"PNEUMONET_AUTH": "reader:s3cret", "PNEUMONET_REDIS_URL": "redis://:s3cret@cache"}
-    )
-    job = Job.of(settings, tiny_model.snapshot, force=False, threads=1)
-    assert "s3cret" not in json.dumps(dict(job.environment)) + repr(job)
-    assert job.fingerprint("a") != job.fingerprint("b")
-    assert job.fingerprint("a") == job.fingerprint(os.path.join("b", "..", "a"))
-    assert job.fingerprint("a") != Job.of(settings, tiny_model.snapshot, force=True, threads=1).fingerprint("a")
-    assert job.fingerprint("a") == Job.of(settings, tiny_model.snapshot, force=False, threads=8).fingerprint("a")

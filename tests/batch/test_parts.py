@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pneumonet.batch import parts as parts_module
+from pneumonet.batch.lock import only_run
 from pneumonet.batch.parts import Parts, PartWriter, rows_a_part
 from pneumonet.batch.rows import failed
 from pneumonet.batch.schema import SCHEMA, table_of
@@ -21,6 +22,7 @@ def row(path: str, sha256: str | None = None) -> dict[str, Any]:
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
     made = Parts(tmp_path / "out.parquet", "a job", {"force": False})
+    made.folder.mkdir()
     made.open()
     return made
 
@@ -36,7 +38,7 @@ def test_rows_come_out_in_the_order_of_the_source_each_once(
     assert parts.merge("abcdef") == {"empty_file": 6}
     assert [r["path"] for r in rows_of(parts.out)] == list("abcdef")
     assert pq.read_schema(parts.out).equals(SCHEMA)
-    assert not parts.folder.exists()
+    assert not list(parts.folder.iterdir())
 
 
 def test_parts_of_another_job_are_not_taken(parts: Parts) -> None:
@@ -81,7 +83,7 @@ def test_somebody_else_s_file_is_neither_overwritten_nor_removed(parts: Parts) -
 def test_a_folder_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        Parts(tmp_path / "file" / "out.parquet", "a job", {}).open()
+        only_run(tmp_path / "file" / "out.parquet").__enter__()
 
 
 def test_rows_are_written_as_they_come_and_the_last_at_the_end_whatever_ends_it(parts: Parts) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from pneumonet.batch.figures import figures_of, read_labels
+from pneumonet.batch.figures import figures_of
+from pneumonet.batch.labels import read_labels
 from pneumonet.batch.parts import Parts
 from pneumonet.batch.schema import SCHEMA, table_of
 from pneumonet.batch.sources import find_films
@@ -122,24 +123,39 @@ def test_figures_are_to_the_letter_what_evaluate_prints(
     model = PneumoNet.from_pretrained(tiny_snapshot, engine="torch")
     source = find_films(str(films))
     parts = Parts(tmp_path / "out.parquet", "a job", {})
-    parts.open()
+    parts.folder.mkdir()
     parts.write(table_of([answer(model, name, source.location(name), force=True) for name in source.names]))
     parts.merge(source.names)
     text = figures_of(parts.out, read_labels("folders", source), model.snapshot.config)
-    assert text.splitlines() == printed.splitlines()
+    told, by = text.splitlines(), "Patients are told by the films' names."
+    assert by in told
+    assert [line for line in told if line != by] == printed.splitlines()
     assert "7 films of 6 patients" in text
     assert "Unreadable, not counted: 1" in text
 
 
 def test_labels_from_a_csv_are_those_of_the_folders(films: Path, tmp_path: Path) -> None:
     source = find_films(str(films))
-    by_folder = read_labels("folders", source)
+    by_folder = read_labels("folders", source).classes
     words = {index: name.lower() for index, name in enumerate(CLASS_NAMES)}
     labels = tmp_path / "labels.csv"
     labels.write_text("site,label,path\n" + "".join(f"x,{words[i]},{path}\n" for path, i in by_folder.items()))
-    assert read_labels(str(labels), source) == by_folder
+    assert read_labels(str(labels), source).classes == by_folder
     labels.write_text("path,label\nNORMAL/blank.png,pneumonia\nnot/here.png,NORMAL\n")
-    assert read_labels(str(labels), source) == {"NORMAL/blank.png": CAUSE_NOT_STATED}
+    assert read_labels(str(labels), source).classes == {"NORMAL/blank.png": CAUSE_NOT_STATED}
+
+
+def test_a_column_tells_the_patients_and_the_table_says_so(films: Path, tmp_path: Path, tiny_snapshot: Path) -> None:
+    model, source = PneumoNet.from_pretrained(tiny_snapshot), find_films(str(films))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label,Patient\n" + "".join(f"{path},pneumonia,Doe\n" for path in PUBLISHED[:3]))
+    parts = Parts(tmp_path / "out.parquet", "a job", {})
+    parts.folder.mkdir()
+    parts.write(table_of([answer(model, name, source.location(name), force=True) for name in source.names]))
+    parts.merge(source.names)
+    text = figures_of(parts.out, read_labels(str(labels), source), model.snapshot.config)
+    assert "3 films of 1 patients" in text
+    assert "Patients are told by the column patient of labels.csv." in text
 
 
 @pytest.mark.parametrize(
@@ -150,6 +166,8 @@ def test_labels_from_a_csv_are_those_of_the_folders(films: Path, tmp_path: Path)
         ("path,label\na.png,COVID\n", "without a label"),
         ("path,label\na.png\n", "without a label"),
         ("path,label\nnot/here.png,NORMAL\n", "None of the 8 films"),
+        ("path,label,patient\nNORMAL/blank.png,NORMAL,\n", "without a patient"),
+        ("path,label,patient\nNORMAL/blank.png,NORMAL\n", "without a patient"),
     ],
 )
 def test_labels_that_cannot_be_used_are_told_in_words(

@@ -36,6 +36,51 @@ def test_results_inside_the_folder_are_no_films(folder: Path) -> None:
     assert not [name for name in names if "parquet" in name]
 
 
+@pytest.mark.parametrize("source", ["", "**/*"])
+def test_results_are_no_films_by_whatever_road_they_are_reached(folder: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "archive").symlink_to(folder)
+    (folder / "out.parquet.parts").mkdir()
+    (folder / "out.parquet.parts" / "part-1.parquet").write_bytes(b"")
+    results = [folder / "out.parquet", folder / "out.parquet.parts"]
+    for road in (tmp_path / "archive", folder / "a" / ".."):
+        names = find_films(os.path.join(road, source), ignored=results).names
+        assert len(names) == 4
+        assert not [name for name in names if "parquet" in name]
+
+
+def test_a_link_to_a_folder_is_followed_as_a_pattern_follows_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "5.png").write_bytes(b"")
+    (folder / "0-linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(folder)
+    names = list(find_films(".").names)
+    assert names == ["0-linked/deep/5.png", "a/1.JPG", "a/2.dcm", "a-b/3.png", "b.png", "out.parquet"]
+    assert set(find_films("**/*").names) == set(names)
+
+
+def test_links_that_go_round_end_and_each_film_keeps_its_own_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a" / "0-up").symlink_to(folder)
+    (folder / "c.png").symlink_to("b.png")
+    monkeypatch.chdir(folder)
+    once = ["a/1.JPG", "a/2.dcm", "a-b/3.png", "b.png", "c.png", "out.parquet"]
+    assert sorted(find_films("**/*").names) == sorted(once)
+    # A pattern that meets two such links doubles its paths at each turn and never ends.
+    (folder / "0-other").symlink_to(folder / "a")
+    assert list(find_films(".").names) == once
+
+
+def test_a_path_up_from_a_link_is_the_one_that_the_system_takes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "b.png").write_bytes(b"")
+    (folder / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    (folder / "list.csv").write_text("b.png\nlink/../b.png\n")
+    assert list(find_films(str(folder / "list.csv")).names) == ["b.png", "link/../b.png"]
+
+
 def test_a_pattern_keeps_the_paths_as_it_matches_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     films = find_films("films/**/*.[dJ]*")

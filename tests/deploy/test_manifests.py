@@ -1,6 +1,8 @@
 """The manifests of deploy/ against the app and against each other: names, ports, settings, versions, metrics."""
 
+import ipaddress
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -180,9 +182,47 @@ def test_only_the_proxy_s_network_is_believed() -> None:
     [subnet] = [config["subnet"] for config in compose["networks"]["inside"]["ipam"]["config"]]
     assert COMPOSE["app"]["environment"]["FORWARDED_ALLOW_IPS"] == subnet
     assert _listed(_container("pneumonet")["env"])["FORWARDED_ALLOW_IPS"] == "*"
+    # Every address is believed there, so who may speak to the port is all that counts.
     policy = _of_cluster("NetworkPolicy")["pneumonet"]
     assert policy["policyTypes"] == ["Ingress"]
-    assert policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == {"app": "pneumonet-proxy"}
+    [rule] = policy["ingress"]
+    proxy, scraper = rule["from"]
+    assert proxy == {"podSelector": {"matchLabels": {"app": "pneumonet-proxy"}}}, "of this namespace alone"
+    assert scraper["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
+    assert scraper["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    assert rule["ports"] == [{"port": PORT}]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_proxy_believes_nobody_about_an_address_until_it_is_told_whom(manifest: str) -> None:
+    _, proxy = _environments()[manifest]
+    assert ipaddress.ip_network(proxy["NGINX_TRUSTED_PROXY"]) == ipaddress.ip_network("127.0.0.1")
+
+
+def test_visitors_reach_one_port_of_the_cluster_s_proxy() -> None:
+    policy = _of_cluster("NetworkPolicy")["pneumonet-proxy"]
+    assert policy["podSelector"] == {"matchLabels": {"app": "pneumonet-proxy"}}
+    assert policy["policyTypes"] == ["Ingress"]
+    [rule] = policy["ingress"]
+    assert rule["ports"] == [{"port": PROXY_PORT}]
+    assert all(ipaddress.ip_network(peer["ipBlock"]["cidr"]) for peer in rule["from"])
+
+
+def test_every_pod_has_a_network_policy_of_its_own() -> None:
+    guarded = [spec["podSelector"]["matchLabels"] for spec in _of_cluster("NetworkPolicy").values()]
+    pods = [spec["template"]["metadata"]["labels"] for spec in _of_cluster("Deployment").values()]
+    assert sorted(label["app"] for label in guarded) == sorted(label["app"] for label in pods)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_a_worker_computes_with_as_many_threads_as_it_has_cores(manifest: str) -> None:
+    cores = {
+        "compose": COMPOSE["app"]["deploy"]["resources"]["limits"]["cpus"],
+        "kubernetes": _container("pneumonet")["resources"]["limits"]["cpu"],
+        "azure": _azure()["app-1"]["resources"]["requests"]["cpu"],
+    }
+    workers, _ = _environments()[manifest]
+    assert {int(worker["OMP_NUM_THREADS"]) for worker in workers} == {math.ceil(float(cores[manifest]))}
 
 
 def _expressions() -> list[str]:

@@ -42,6 +42,10 @@ class Client:
     def open(self, model: str | Path, revision: str | None = None, **keywords: object) -> dict[str, Any]:
         return self.call("open_snapshot", model, revision, **keywords)
 
+    def load(self, model: str, revision: str | None = None) -> dict[str, Any]:
+        """Load the model of a snapshot, as the service does when it starts; return the snapshot that answers."""
+        return self.call("from_pretrained", model, revision=revision, device="cpu", engine="torch")
+
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -56,13 +60,23 @@ def _unpacked(data: dict[str, Any]) -> object:
     return Path(data["path"]) if set(data) == {"path"} else data
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _called(function: str, *arguments: Any, **keywords: Any) -> object:
+    if function == "from_pretrained":
+        # Torch is loaded for this alone: the Hub's part does without.
+        from pneumonet.model import PneumoNet
+
+        return PneumoNet.from_pretrained(*arguments, **keywords).snapshot
     from pneumonet import hub
+
+    return getattr(hub, function)(*arguments, **keywords)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
     from pneumonet.errors import PneumoNetError
 
     started = time.monotonic()
     try:
-        result = getattr(hub, request["function"])(*request["arguments"], **request["keywords"])
+        result = _called(request["function"], *request["arguments"], **request["keywords"])
     except PneumoNetError as error:
         answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
         answer["cause"] = type(error.__cause__).__name__

@@ -38,6 +38,12 @@ def client(_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
+def loader(_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """PneumoNet that also loads what it pulled; its cache is one for all tests, so each has a repo of its own."""
+    yield from _running(_hub.endpoint, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
 def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """PneumoNet whose Hub is at a port where nothing listens."""
     with socket.socket() as taken:

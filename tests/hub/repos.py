@@ -30,6 +30,7 @@ MEMBERS = (
     MemberConfig("convnext_tiny", "ConvNeXt-Tiny", "convnext_tiny", 0.4, 1.0, "stages.3"),
     MemberConfig("efficientnetv2_s", "EfficientNetV2-S", "tf_efficientnetv2_s", 0.6, 1.0, "blocks.5"),
 )
+INPUT = InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CARD = """---
 license: apache-2.0
 library_name: timm
@@ -59,8 +60,7 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
     rng = np.random.default_rng(seed)
     for member in MEMBERS:
         (folder / member.name).mkdir(parents=True)
-        config = {"architecture": member.architecture, "num_classes": 3}
-        (folder / member.name / "config.json").write_text(json.dumps(config))
+        (folder / member.name / "config.json").write_text(json.dumps(_timm_config(member)))
         save_file({"head": rng.random(values, np.float32)}, folder / member.name / "model.safetensors")
     save_file({"mean": rng.random(64, np.float32)}, folder / "admission.safetensors")
     save_file({"bias": rng.random(12, np.float32)}, folder / "presentation.safetensors")
@@ -71,7 +71,7 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         folder,
         version=version,
         held_back_fold=0,
-        input_config=InputConfig(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        input_config=INPUT,
         members=MEMBERS,
         admission=AdmissionConfig(
             64, 3.0, 0.02, 0.02, 0.1, 0.5, "presentation.safetensors", "admission.safetensors", {"convnext_tiny": 1.0}
@@ -79,6 +79,14 @@ def write_snapshot(folder: Path, *, version: str = "1.0.0", seed: int = 1, value
         prediction_set=PredictionSetConfig(0.9, dict.fromkeys(CLASS_NAMES, 0.2)),
         agreement=AgreementConfig(1.0),
     )
+
+
+def _timm_config(member: MemberConfig) -> dict[str, object]:
+    size, mean, std = INPUT.size, list(INPUT.mean), list(INPUT.std)
+    return {
+        "architecture": member.architecture, "num_classes": 3, "label_names": list(CLASS_NAMES),
+        "pretrained_cfg": {"input_size": [3, size, size], "mean": mean, "std": std, "num_classes": 3},
+    }  # fmt: skip
 
 
 def write_card_and_metrics(folder: Path, version: str) -> None:

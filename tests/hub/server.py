@@ -70,6 +70,7 @@ class LocalHub:
         self.hangs = False
         self.cut_once: dict[str, int] = {}
         self.false_bytes: Files = {}
+        self.stated_sizes: dict[str, int] = {}
 
     def close(self) -> None:
         self.release.set()
@@ -121,9 +122,10 @@ def _handler_of(hub: LocalHub) -> type[BaseHTTPRequestHandler]:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, code: str = "") -> None:
+    def __init__(self, status: int, code: str = "", commit: str = "") -> None:
         super().__init__(code)
-        self.status, self.code = status, code
+        told = {"X-Error-Code": code, "X-Repo-Commit": commit}
+        self.status, self.headers = status, {name: value for name, value in told.items() if value}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -147,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refused(self.hub.status)
             sent = self._route(path)
         except _Refused as refused:
-            sent = self._send(refused.status, b"", {"X-Error-Code": refused.code} if refused.code else {})
+            sent = self._send(refused.status, b"", refused.headers)
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range"), sent))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
@@ -188,11 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
         revision, name = rest.split("/", 1)
         commit, files = self._files(self._repo(repo_id), revision)
         if name not in files:
-            raise _Refused(404, "EntryNotFound")
+            raise _Refused(404, "EntryNotFound", commit)
         data = files[name]
         headers = {"X-Repo-Commit": commit, "ETag": f'"{_blob_id(data)}"', "Accept-Ranges": "bytes"}
         if _is_lfs(name):
             headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": str(len(data))}
+        if name in self.hub.stated_sizes:
+            headers["X-Linked-Size"] = str(self.hub.stated_sizes[name])
         if self.command == "GET":
             data = self.hub.false_bytes.get(name, data)
         start = int((self.headers.get("Range") or "bytes=0-")[len("bytes=") :].split("-")[0])

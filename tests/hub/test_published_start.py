@@ -16,9 +16,10 @@ import pytest
 
 from pneumonet.model import PneumoNet
 from tests.hub.client import ROOT
-from tests.hub.repos import REPO, write_card_and_metrics
+from tests.hub.repos import REPO, WEIGHTS, files_of, write_card_and_metrics
 from tests.hub.server import LocalHub
 from tests.support.films import encoded, phantom
+from tests.support.snapshots import poison
 
 TAG = "v0.0.1"
 SECONDS = 90
@@ -76,6 +77,13 @@ def _app(environment: dict[str, str], tmp_path: Path) -> Iterator[httpx.Client]:
         process.wait()
 
 
+def _ended_app(environment: dict[str, str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "app.py")],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+
+
 def _is_healthy(app: httpx.Client) -> bool:
     try:
         return app.get("/health").status_code == 200
@@ -127,14 +135,46 @@ def test_app_serves_what_was_published_and_goes_on_without_the_hub(
         assert said in warning
 
 
+def test_app_goes_on_with_the_commit_before_when_the_newest_does_not_load(
+    own_hub: LocalHub, environment: dict[str, str], tiny_snapshot: Path, tmp_path: Path
+) -> None:
+    environment = environment | {"PNEUMONET_REVISION": "main"}
+    good = own_hub.commit(REPO, files_of(tiny_snapshot))
+    with _app(environment, tmp_path):
+        pass
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(tiny_snapshot, spoilt)
+    poison(spoilt, WEIGHTS, float("nan"))
+    bad = own_hub.commit(REPO, files_of(spoilt))
+
+    with _app(environment, tmp_path) as app:
+        assert app.get("/health").json()["model"]["revision"] == good
+        warning = _predict(app, encoded(phantom()))["warnings"][0]
+    assert warning in (tmp_path / "said").read_text()
+    for said in (bad, "is not used", WEIGHTS, "not finite", good):
+        assert said in warning
+
+    # The pinned commit is never exchanged for another, and the operator reads which file it is.
+    ended = _ended_app(environment | {"PNEUMONET_REVISION": bad}, tmp_path)
+    assert (ended.returncode, WEIGHTS in ended.stderr, "not finite" in ended.stderr) == (1, True, True)
+
+
+def test_app_does_not_start_from_a_bad_commit_with_nothing_good_cached(
+    own_hub: LocalHub, environment: dict[str, str], tiny_snapshot: Path, tmp_path: Path
+) -> None:
+    files = files_of(tiny_snapshot)
+    own_hub.commit(REPO, {**files, WEIGHTS: bytes(len(files[WEIGHTS]))})
+    ended = _ended_app(environment | {"PNEUMONET_REVISION": "main"}, tmp_path)
+    assert ended.returncode == 1
+    assert f"{WEIGHTS} of {REPO} at revision main is damaged" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_start_without_hub_and_cache_ends_with_one_sentence(
     own_hub: LocalHub, environment: dict[str, str], tmp_path: Path
 ) -> None:
     own_hub.close()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "app.py")],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
+    done = _ended_app(environment, tmp_path)
     assert done.returncode == 1
     told = done.stderr.splitlines()
     assert len(told) == 1, done.stderr

@@ -81,18 +81,6 @@ def test_tag_is_a_revision(client: Client, hub: LocalHub, commit: str, files: Fi
     assert client.open(REPO, "v1.0.0", cache_dir=cache)["revision"] == commit
 
 
-def test_half_pulled_commit_never_hides_the_whole_one_before(
-    client: Client, cut_off: Client, hub: LocalHub, commit: str, cache: Path, tmp_path: Path
-) -> None:
-    client.open(REPO, cache_dir=cache)
-    write_snapshot(tmp_path / "next", version="2.0.0", seed=2)
-    hub.commit(REPO, {n: d for n, d in files_of(tmp_path / "next").items() if n != "admission.safetensors"})
-    answer = client.open(REPO, cache_dir=cache)
-    assert answer["error"] == "SnapshotError"
-    assert "admission.safetensors" in answer["message"]
-    assert cut_off.open(REPO, cache_dir=cache)["revision"] == commit
-
-
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_missing_repo_is_named(client: Client, hub: LocalHub, cache: Path, revision: str | None) -> None:
     answer = client.open("org/nowhere", revision, cache_dir=cache)

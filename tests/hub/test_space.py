@@ -15,7 +15,7 @@ import yaml
 
 from tests.hub.client import ROOT, Client
 from tests.hub.repos import REPO, write_card_and_metrics, write_snapshot
-from tests.hub.server import FIRST_FILES, Files, LocalHub
+from tests.hub.server import FIRST_FILES, Files, LocalHub, Repo, _Handler, _Refused
 from tests.support.films import encoded, phantom
 
 SPACE = "org/reading-room"
@@ -57,6 +57,18 @@ def _git(clone: Path, *arguments: str) -> None:
 def _commit(clone: Path) -> None:
     _git(clone, "add", "--all")
     _git(clone, "commit", "-m", "one more")
+
+
+@pytest.fixture(autouse=True)
+def _files_of_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local Hub hands out single files of Spaces too."""
+    find = _Handler._repo
+
+    def found(handler: _Handler, repo_id: str, kind: str = "models") -> Repo:
+        name = repo_id.removeprefix("spaces/")
+        return find(handler, name, kind if name == repo_id else "spaces")
+
+    monkeypatch.setattr(_Handler, "_repo", found)
 
 
 @pytest.fixture
@@ -105,7 +117,8 @@ def test_deploying_again_changes_nothing(client: Client, hub: LocalHub, clone: P
     hub.requests.clear()
     again = client.call("deploy_space", clone, SPACE, model=REPO)
     assert (again["commit"], again["is_changed"]) == (first["commit"], False)
-    assert [request.path for request in hub.requests if request.method != "GET"] == ["/api/repos/create"]
+    written = [request.path for request in hub.requests if request.method not in ("GET", "HEAD")]
+    assert written == ["/api/repos/create"]
     (clone / "tests" / "test_app.py").write_text("no part of a Space, and changed")
     _commit(clone)
     assert not client.call("deploy_space", clone, SPACE, model=REPO)["is_changed"]
@@ -155,6 +168,42 @@ def test_a_new_space_is_private_where_asked(client: Client, hub: LocalHub, clone
     client.call("deploy_space", clone, "org/closed", model=REPO, private=True, token="hf_right")
     client.call("deploy_space", clone, "org/open", model=REPO)
     assert (hub.spaces["org/closed"].is_private, hub.spaces["org/open"].is_private) == (True, False)
+
+
+@pytest.mark.parametrize("readme", [{}, {"README.md": b"---\nsdk: gradio\n---\n\n# Mine\n"}])
+def test_a_space_that_is_somebody_else_s_is_replaced_only_where_asked(
+    client: Client, hub: LocalHub, clone: Path, commit: str, readme: Files
+) -> None:
+    theirs: Files = {"app.py": b"print('mine')\n", "notes.txt": b"only here", **readme}
+    first = hub.commit(SPACE, theirs, kind="spaces")
+    answer = client.call("deploy_space", clone, SPACE, model=REPO)
+    assert (answer["error"], answer["code"]) == ("ConfigError", "bad_configuration")
+    assert f"its {len(theirs)} files would be lost" in answer["message"]
+    assert "--replace" in answer["hint"]
+    assert (hub.spaces[SPACE].branches["main"], hub.spaces[SPACE].variables) == (first, {})
+    assert client.call("deploy_space", clone, SPACE, model=REPO, replace=True)["is_changed"]
+    assert "notes.txt" not in hub.spaces[SPACE].commits[hub.spaces[SPACE].branches["main"]]
+    assert not client.call("deploy_space", clone, SPACE, model=REPO)["is_changed"]
+
+
+@pytest.mark.parametrize("before", [{}, {"PNEUMONET_MODEL": "org/old", "PNEUMONET_REVISION": "0" * 40}])
+@pytest.mark.parametrize("door", ["_commit", "_variables"])
+def test_a_deployment_that_fails_half_way_leaves_the_model_and_can_be_done_again(
+    client: Client, hub: LocalHub, clone: Path, commit: str, before: dict[str, str], door: str
+) -> None:
+    hub.commit(SPACE, {"README.md": b"Written by `scripts/deploy_space.py`"}, kind="spaces")
+    hub.spaces[SPACE].variables = dict(before)
+
+    def refuse(*_: object) -> int:
+        raise _Refused(403)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_Handler, door, refuse)
+        answer = client.call("deploy_space", clone, SPACE, model=REPO)
+    assert answer["message"] == f"The Space {SPACE} cannot be deployed: the Hub refuses access (HTTP 403)."
+    assert hub.spaces[SPACE].variables == before
+    client.call("deploy_space", clone, SPACE, model=REPO)
+    assert hub.spaces[SPACE].variables == {"PNEUMONET_MODEL": REPO, "PNEUMONET_REVISION": commit}
 
 
 def test_a_private_model_is_told(client: Client, hub: LocalHub, clone: Path, commit: str) -> None:

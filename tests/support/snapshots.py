@@ -1,23 +1,29 @@
-"""A whole snapshot of tiny backbones with random weights: the real code paths, in milliseconds."""
+"""A whole snapshot of tiny backbones with random weights: the real code paths, in milliseconds; how to spoil it."""
 
+import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
+from safetensors.numpy import load_file, save_file
 
 from pneumonet.admission import THUMBNAIL
 from pneumonet.feature_space import FeatureSpace, save_spaces
 from pneumonet.presentation import PRESENTATIONS, PresentationClassifier
 from pneumonet.radiograph import Radiograph
 from pneumonet.snapshot import (
+    CONFIG_FILE,
     AdmissionConfig,
     AgreementConfig,
     InputConfig,
     MemberConfig,
     PredictionSetConfig,
     SnapshotConfig,
+    digest_of,
     write_config,
 )
 from pneumonet.taxonomy import CLASS_NAMES
@@ -86,3 +92,28 @@ def write_tiny_snapshot(
         prediction_set=PredictionSetConfig(coverage=0.9, thresholds=dict.fromkeys(CLASS_NAMES, 0.2)),
         agreement=AgreementConfig(max_total_variation=max_total_variation),
     )
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], object], member: str | None = None) -> None:
+    """Change the snapshot's config.json, or a member's own with its digest made right."""
+    name = f"{member}/{CONFIG_FILE}" if member else CONFIG_FILE
+    config = json.loads((folder / name).read_text())
+    change(config)
+    (folder / name).write_text(json.dumps(config))
+    if member:
+        with_true_digest(folder, name)
+
+
+def with_true_digest(folder: Path, name: str) -> None:
+    """Make config.json's digest of a file that was spoilt right: only looking into the file can tell."""
+    digest = digest_of(folder / name)
+    edit_config(folder, lambda c: c["files"].update({name: {"size": digest.size, "sha256": digest.sha256}}))
+
+
+def poison(folder: Path, name: str, value: float) -> None:
+    """Make one value of a file not finite, and its digest right."""
+    tensors = load_file(folder / name)
+    tensor = next(tensor for key, tensor in sorted(tensors.items()) if tensor.ndim and tensor.dtype.kind == "f")
+    tensor.flat[0] = value
+    save_file(tensors, folder / name)
+    with_true_digest(folder, name)
