@@ -11,6 +11,7 @@ from PIL import Image
 
 from pneumonet.errors import Reason, SnapshotError
 from pneumonet.feature_space import FeatureSpace
+from pneumonet.language import said
 from pneumonet.preprocessing import reduced
 from pneumonet.presentation import (
     PRESENTATIONS,
@@ -33,7 +34,9 @@ _COARSE_SIDES: Final = (16, 32)
 
 # DICOM defined terms for a plain radiograph; an undefined or absent modality is no ground to refuse.
 _RADIOGRAPH_MODALITIES: Final = frozenset({"CR", "DX", "DR", "RG", "OT", "SC", ""})
-_UNLIKE: Final = Reason("unlike_chest_films", "It has not the shape of the chest films that the model was trained on.")
+_UNLIKE: Final = Reason(
+    "unlike_chest_films", said("It has not the shape of the chest films that the model was trained on.")
+)
 _CHEST_WORDS: Final = ("CHEST", "THORAX", "LUNG", "TORAX")
 # DICOM defined terms of side, decubitus and oblique views, and what people write in their place.
 _NOT_FRONTAL: Final = frozenset({"LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"})
@@ -124,9 +127,10 @@ class AdmissionCheck:
         for name in self.config.max_distance:
             excess = self._excess(name, vectors[name])
             if not excess <= 1:
-                message = (
-                    f"It lies {excess:.1f} times as far from the films the model was trained on "
-                    "as nearly all chest films do."
+                message = said(
+                    "It lies {excess:.1f} times as far from the films the model was trained on as nearly all chest "
+                    "films do.",
+                    excess=excess,
                 )
                 return [Reason("unlike_chest_films", message)]
         return []
@@ -140,15 +144,18 @@ def header_reasons(film: Radiograph) -> list[Reason]:
     """Return what a DICOM header says against a frontal chest radiograph."""
     reasons = []
     if film.modality is not None and film.modality.strip().upper() not in _RADIOGRAPH_MODALITIES:
-        message = "Its header says that it was made by another kind of device than plain radiography."
+        message = said("Its header says that it was made by another kind of device than plain radiography.")
         reasons.append(Reason("wrong_modality", message))
     body_part = (film.body_part or "").strip().upper()
     if body_part and not any(word in body_part for word in _CHEST_WORDS):
-        reasons.append(Reason("wrong_body_part", "Its header names another part of the body than the chest."))
+        reasons.append(Reason("wrong_body_part", said("Its header names another part of the body than the chest.")))
     view = (film.view_position or "").strip().upper()
     if view in _NOT_FRONTAL or any(word in view for word in _NOT_FRONTAL_WORDS):
         reasons.append(
-            Reason("lateral_view", "Its header says it is a side or another view; the model knows frontal films only.")
+            Reason(
+                "lateral_view",
+                said("Its header says it is a side or another view; the model knows frontal films only."),
+            )
         )
     return reasons
 
@@ -158,25 +165,32 @@ def pixel_reasons(film: Radiograph, config: AdmissionConfig) -> list[Reason]:
     reasons = []
     short, long = sorted((film.height, film.width))
     if short < config.min_side:
-        message = f"It is {film.width} x {film.height} pixels; at least {config.min_side} on each side are needed."
+        message = said(
+            "It is {width} x {height} pixels; at least {least} on each side are needed.",
+            width=film.width,
+            height=film.height,
+            least=config.min_side,
+        )
         reasons.append(Reason("too_small", message))
     if long > short * config.max_aspect:
-        message = (
-            f"It is {long / short:.1f} times as long as wide; a chest film is at most {config.max_aspect:g} times."
+        message = said(
+            "It is {aspect:.1f} times as long as wide; a chest film is at most {most:g} times.",
+            aspect=long / short,
+            most=config.max_aspect,
         )
         reasons.append(Reason("extreme_aspect", message))
     if _deviation(film.pixels) < config.min_contrast:
-        reasons.append(Reason("blank", "It is of nearly one tone."))
+        reasons.append(Reason("blank", said("It is of nearly one tone.")))
     if film.colourfulness > config.max_colourfulness:
-        reasons.append(Reason("colourful", "It is in colour; a chest X-ray is grey."))
+        reasons.append(Reason("colourful", said("It is in colour; a chest X-ray is grey.")))
     if not reasons and detail(film) < config.min_detail:
-        message = (
+        message = said(
             "It has no fine structure, such as ribs and vessels give a film: it is blurred, empty, or was enlarged "
             "from a very small picture."
         )
         reasons.append(Reason("featureless", message))
     if not reasons and _is_page(film):
-        reasons.append(Reason("text_page", "It is nearly black and white, as a page of text or a drawing is."))
+        reasons.append(Reason("text_page", said("It is nearly black and white, as a page of text or a drawing is.")))
     return reasons
 
 

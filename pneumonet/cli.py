@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pneumonet import __version__
 from pneumonet.errors import AdmissionError, ConfigError, PneumoNetError
+from pneumonet.language import LANGUAGES, Language, language_named
 from pneumonet.reports import FORMATS as REPORTS
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import BACTERIAL, NORMAL, VIRAL
@@ -61,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--report-dir", type=Path, default=Path(), metavar="DIR", help="where; here by default")
     predict.add_argument("--force", action="store_true", help="answer films that admission refuses")
     predict.add_argument("--frame", type=int, help="frame of a film that has several, from 0")
+    predict.add_argument(
+        "--lang",
+        default="en",
+        metavar="TAG",
+        help="language of sentences and reports, such as es or zh; English by default",
+    )
     predict.set_defaults(command=_predict)
 
     batch = commands.add_parser("batch", help="answer many films into one Parquet file; started again, it goes on")
@@ -75,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "--labels",
         metavar="folders|CSV",
         help="print how good the answers are, refused films included, by the folders' names or a CSV of path,label",
+    )
+    batch.add_argument(
+        "--film-seconds", type=int, default=120, metavar="S", help="how long one film may take; 120 by default"
     )
     batch.set_defaults(command=_batch)
 
@@ -92,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
     from pneumonet.model import PneumoNet
 
+    language = language_named(arguments.lang)
+    if language is None:
+        raise ConfigError(f"There is no language {arguments.lang!r}.", hint=f"There are {', '.join(LANGUAGES)}.")
+    arguments.language = language
     if arguments.overlay:
         _claim_overlays(arguments.overlay, arguments.files)
     for name in arguments.report:
@@ -103,11 +118,11 @@ def _predict(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"{'file':<32} {'answer':<20} {'confidence':>10}  {'bacterial':>9} {'normal':>7} {'viral':>7}  risk")
     for answer in answers:
         failures += "error" in answer
-        print(json.dumps(answer) if arguments.json else _row(answer), flush=True)
+        print(json.dumps(answer) if arguments.json else _row(answer, language), flush=True)
     if not arguments.json:
         from pneumonet.finding import DISCLAIMER
 
-        print(DISCLAIMER)
+        print(printable(" ".join(filter(None, (language(DISCLAIMER), language.review_notice)))))
     return 1 if failures else 0
 
 
@@ -153,13 +168,14 @@ def _answer(model: Any, file: Path, arguments: argparse.Namespace) -> dict[str, 
     except PneumoNetError as error:
         if isinstance(error, AdmissionError):
             _write_reports(model, file, error, request_id, arguments)
-        return {"file": str(file), "error": error.message, "code": error.code, "hint": error.hint}
+        told = {"error": arguments.language(error.message), "code": error.code, "hint": arguments.language(error.hint)}
+        return {"file": str(file), **told}
     if arguments.overlay:
         from pneumonet.rendering import overlay, png
 
         (arguments.overlay / _overlay_name(file)).write_bytes(png(overlay(finding)))
     _write_reports(model, file, finding, request_id, arguments)
-    answer: dict[str, Any] = finding.answer(request_id, (time.perf_counter() - started) * 1000)
+    answer: dict[str, Any] = finding.answer(request_id, (time.perf_counter() - started) * 1000, arguments.language)
     return {"file": str(file), **answer, "gradcam_image": None}
 
 
@@ -173,22 +189,24 @@ def _write_reports(model: Any, file: Path, outcome: Any, request_id: str, argume
     data = read_bytes(file, model.limits)
     refused = isinstance(outcome, AdmissionError)
     film = read_radiograph(data, frame=arguments.frame, limits=model.limits) if refused else outcome.film
-    report = Report(outcome, film, data, model.info, model.snapshot.config, request_id)
+    config, now = model.snapshot.config, datetime.now(timezone.utc)
+    report = Report(outcome, film, data, model.info, config, request_id, now, arguments.language)
     for name in arguments.report:
         (arguments.report_dir / _report_name(file, name)).write_bytes(render(report, REPORTS[name]))
 
 
-def _row(answer: dict[str, Any]) -> str:
+def _row(answer: dict[str, Any], language: Language) -> str:
     name = printable(Path(answer["file"]).name)
     name = name if len(name) <= 32 else name[:29] + "..."
     if "error" in answer:
-        return f"{name:<32} {answer['code']}: {answer['error']}"
+        return f"{name:<32} {answer['code']}: {printable(answer['error'])}"
     shares = {short: answer["probabilities"][label] for label, short in _CLASS_COLUMNS}
     line = (
         f"{name:<32} {answer['prediction'].capitalize():<20} {answer['confidence']:>10}  "
-        f"{shares['bacterial']:>9.3f} {shares['normal']:>7.3f} {shares['viral']:>7.3f}  {answer['risk_level']}"
+        f"{shares['bacterial']:>9.3f} {shares['normal']:>7.3f} {shares['viral']:>7.3f}  "
+        f"{printable(language(answer['risk_level']))}"
     )
-    return "\n".join([line, *(f"  note: {warning}" for warning in answer["warnings"])])
+    return "\n".join([line, *(f"  note: {printable(warning)}" for warning in answer["warnings"])])
 
 
 def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -198,7 +216,10 @@ def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
         check_installed("pyarrow", "tqdm", *(["ray"] if arguments.ray else []))
         from pneumonet.batch.run import Batch, run_batch
 
-        asked = {name: getattr(arguments, name) for name in ("source", "out", "workers", "force", "ray", "labels")}
+        asked = {
+            name: getattr(arguments, name)
+            for name in ("source", "out", "workers", "force", "ray", "labels", "film_seconds")
+        }
         print(run_batch(Batch(**asked), settings))
     except ConfigError as error:
         print(error.told, file=sys.stderr)

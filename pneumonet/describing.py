@@ -9,13 +9,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pneumonet.language import Said, said
+
 # Where more of the picture than this has at least half the peak's influence, a place alone would mislead.
 _SPREAD: Final = 0.5
 # A second place is named where it comes this close to the first.
 _NEARLY: Final = 0.8
+# Row by row; each stands in a sentence that ends in "of the picture".
+_PLACES: Final = (
+    (said("upper left"), said("upper centre"), said("upper right")),
+    (said("middle left"), said("centre"), said("middle right")),
+    (said("lower left"), said("lower centre"), said("lower right")),
+)
 
 
-def map_in_words(saliency_map: NDArray[np.float32]) -> str:
+def map_in_words(saliency_map: NDArray[np.float32]) -> Said:
     """Say where in the picture a map is strongest.
 
     Args:
@@ -31,21 +39,26 @@ def map_in_words(saliency_map: NDArray[np.float32]) -> str:
     """
     peak = float(saliency_map.max())
     if not peak > 0:
-        return "No region stood out: the heatmap is empty."
+        return said("No region stood out: the heatmap is empty.")
     if (saliency_map >= _NEARLY * peak).all():
-        return "Influence was spread evenly over the picture: no region stood out."
+        return said("Influence was spread evenly over the picture: no region stood out.")
     ninths = _peaks_of_ninths(saliency_map) / peak
     # The peak itself, not the first of equal ninths: a map that is coarser than a ninth shares it among several.
     y, x = divmod(int(saliency_map.argmax()), saliency_map.shape[1])
     row, column = (int(3 * (i + 0.5) / side) for i, side in zip((y, x), saliency_map.shape, strict=True))
-    place = _place(row, column)
+    place = _PLACES[row][column]
     if (saliency_map >= 0.5 * peak).mean() > _SPREAD:
-        return f"Influence was spread over most of the picture, and strongest in its {place}."
+        return said("Influence was spread over most of the picture, and strongest in its {place}.", place=place)
     # Neighbouring ninths share one spot; only what lies apart is a place of its own.
     apart = [(float(ninths[r, c]), r, c) for r in range(3) for c in range(3) if max(abs(r - row), abs(c - column)) > 1]
     second, r, c = max(apart, default=(0.0, 0, 0))
-    also = f", and nearly as strong in the {_place(r, c)}" if second >= _NEARLY else ""
-    return f"Influence was strongest in the {place} of the picture{also}."
+    if second < _NEARLY:
+        return said("Influence was strongest in the {place} of the picture.", place=place)
+    return said(
+        "Influence was strongest in the {place} of the picture, and nearly as strong in the {second}.",
+        place=place,
+        second=_PLACES[r][c],
+    )
 
 
 def _peaks_of_ninths(saliency_map: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -54,9 +67,3 @@ def _peaks_of_ninths(saliency_map: NDArray[np.float32]) -> NDArray[np.float64]:
     peaks = np.zeros((3, 3))
     np.maximum.at(peaks, (rows[:, None], columns[None, :]), saliency_map)
     return peaks
-
-
-def _place(row: int, column: int) -> str:
-    vertical = ("upper", "middle", "lower")[row]
-    horizontal = ("left", "centre", "right")[column]
-    return "centre" if (row, column) == (1, 1) else f"{vertical} {horizontal}"

@@ -32,6 +32,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pneumonet.language import said, sentences
+
 
 class PneumoNetError(Exception):
     """Base of every error that PneumoNet raises on purpose.
@@ -55,7 +57,7 @@ class PneumoNetError(Exception):
     @property
     def told(self) -> str:
         """What was found and what to do, as plain text for a user."""
-        return f"{self.message} {self.hint}".strip()
+        return sentences(filter(None, (self.message, self.hint)))
 
 
 class ConfigError(PneumoNetError, ValueError):
@@ -75,7 +77,7 @@ class BadRequestError(InputError):
     """The request is malformed."""
 
     code = "bad_request"
-    default_hint = "See GET /api for what each route takes."
+    default_hint = said("See GET /api for what each route takes.")
 
 
 class NotAcceptableError(InputError):
@@ -83,21 +85,21 @@ class NotAcceptableError(InputError):
 
     code = "not_acceptable"
     http_status = 406
-    default_hint = "Ask for one of the formats that GET /api names."
+    default_hint = said("Ask for one of the formats that GET /api names.")
 
 
 class NoFileError(InputError):
     """No film was sent."""
 
     code = "no_file"
-    default_hint = "Send one chest X-ray: JPEG, PNG, TIFF, WebP, BMP or DICOM."
+    default_hint = said("Send one chest X-ray: JPEG, PNG, TIFF, WebP, BMP or DICOM.")
 
 
 class EmptyFileError(InputError):
     """The file has no bytes."""
 
     code = "empty_file"
-    default_hint = "Check that the file opens on your computer, then send it again."
+    default_hint = said("Check that the file opens on your computer, then send it again.")
 
 
 class FileTooLargeError(InputError):
@@ -105,7 +107,7 @@ class FileTooLargeError(InputError):
 
     code = "file_too_large"
     http_status = 413
-    default_hint = "Send a smaller copy: 1000 pixels on the longer side are plenty."
+    default_hint = said("Send a smaller copy: 1000 pixels on the longer side are plenty.")
 
 
 class TooManyPixelsError(InputError):
@@ -113,7 +115,7 @@ class TooManyPixelsError(InputError):
 
     code = "too_many_pixels"
     http_status = 413
-    default_hint = "Send a smaller copy: 1000 pixels on the longer side are plenty."
+    default_hint = said("Send a smaller copy: 1000 pixels on the longer side are plenty.")
 
 
 class UnsupportedFormatError(InputError):
@@ -121,14 +123,14 @@ class UnsupportedFormatError(InputError):
 
     code = "unsupported_format"
     http_status = 415
-    default_hint = "Send JPEG, PNG, TIFF, WebP, BMP or DICOM; the content decides, not the file's name."
+    default_hint = said("Send JPEG, PNG, TIFF, WebP, BMP or DICOM; the content decides, not the file's name.")
 
 
 class UnsupportedTransferSyntaxError(UnsupportedFormatError):
     """A DICOM file compressed in a way that the shipped decoders cannot undo."""
 
     code = "unsupported_transfer_syntax"
-    default_hint = "Export the film uncompressed, or as JPEG 2000, JPEG-LS, RLE or baseline JPEG."
+    default_hint = said("Export the film uncompressed, or as JPEG 2000, JPEG-LS, RLE or baseline JPEG.")
 
 
 class UnreadableImageError(InputError):
@@ -136,7 +138,7 @@ class UnreadableImageError(InputError):
 
     code = "unreadable_image"
     http_status = 422
-    default_hint = "The file may be damaged or half uploaded: export it again and send the new copy."
+    default_hint = said("The file may be damaged or half uploaded: export it again and send the new copy.")
 
 
 class FrameNotFoundError(InputError):
@@ -144,7 +146,7 @@ class FrameNotFoundError(InputError):
 
     code = "frame_not_found"
     http_status = 422
-    default_hint = "Frames count from 0."
+    default_hint = said("Frames count from 0.")
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,12 @@ class AdmissionError(InputError):
 
     code = "not_admitted"
     http_status = 422
-    headline: ClassVar[str] = "This does not look like a chest X-ray that the model knows."
-    default_hint = "Send one frontal chest X-ray, or force an answer if you know better."
+    headline: ClassVar[str] = said("This does not look like a chest X-ray that the model knows.")
+    default_hint = said("Send one frontal chest X-ray, or force an answer if you know better.")
 
     def __init__(self, reasons: Sequence[Reason]) -> None:
         self.reasons = tuple(reasons)
-        why = " ".join(reason.message for reason in self.reasons)
-        super().__init__(f"{self.headline} {why}".strip())
+        super().__init__(sentences([self.headline, *(reason.message for reason in self.reasons)]))
 
 
 class NotLoggedInError(PneumoNetError):
@@ -174,7 +175,7 @@ class NotLoggedInError(PneumoNetError):
 
     code = "not_logged_in"
     http_status = 401
-    default_hint = "Send the user name and the password by HTTP Basic authentication."
+    default_hint = said("Send the user name and the password by HTTP Basic authentication.")
 
 
 class OtherSiteError(PneumoNetError):
@@ -182,7 +183,7 @@ class OtherSiteError(PneumoNetError):
 
     code = "other_site"
     http_status = 403
-    default_hint = "Ask from a program, or have the site listed in PNEUMONET_ALLOWED_ORIGINS."
+    default_hint = said("Ask from a program, or have the site listed in PNEUMONET_ALLOWED_ORIGINS.")
 
 
 class TooManyRequestsError(PneumoNetError):
@@ -190,7 +191,7 @@ class TooManyRequestsError(PneumoNetError):
 
     code = "too_many_requests"
     http_status = 429
-    default_hint = "Wait a moment, then try again."
+    default_hint = said("Wait a moment, then try again.")
     retry_after_seconds = 10
 
     def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
@@ -204,7 +205,7 @@ class BusyError(PneumoNetError):
 
     code = "busy"
     http_status = 503
-    default_hint = "Other films are being analysed: try again in a few seconds."
+    default_hint = said("Other films are being analysed: try again in a few seconds.")
     retry_after_seconds = 5
 
 
@@ -213,7 +214,7 @@ class TookTooLongError(PneumoNetError):
 
     code = "took_too_long"
     http_status = 503
-    default_hint = "The server is slow or busy: try again in a few seconds, or send a smaller film."
+    default_hint = said("The server is slow or busy: try again in a few seconds, or send a smaller film.")
     retry_after_seconds = 5
 
 
@@ -222,7 +223,7 @@ class ModelUnavailableError(PneumoNetError, RuntimeError):
 
     code = "model_unavailable"
     http_status = 503
-    default_hint = "The model is being loaded: try again in a few seconds."
+    default_hint = said("The model is being loaded: try again in a few seconds.")
     retry_after_seconds = 5
 
 
@@ -235,7 +236,7 @@ class DownloadError(ModelUnavailableError):
     """
 
     code = "download_failed"
-    default_hint = "Check PNEUMONET_MODEL, PNEUMONET_REVISION, the network and HF_TOKEN."
+    default_hint = said("Check PNEUMONET_MODEL, PNEUMONET_REVISION, the network and HF_TOKEN.")
 
     def __init__(self, message: str, *, repo_id: str, revision: str | None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -246,18 +247,18 @@ class SnapshotError(ModelUnavailableError):
     """A snapshot's files are missing, damaged, or do not match its config."""
 
     code = "damaged_snapshot"
-    default_hint = "Pull the snapshot again, or point PNEUMONET_MODEL at a whole one."
+    default_hint = said("Pull the snapshot again, or point PNEUMONET_MODEL at a whole one.")
 
 
 class WorkerDiedError(PneumoNetError):
     """The process that answered a film of a batch ended without an answer, and so did the next one."""
 
     code = "worker_died"
-    default_hint = "Answer the film alone; it may need more memory than the machine has."
+    default_hint = said("Answer the film alone; it may need more memory than the machine has.")
 
 
 class InternalError(PneumoNetError):
     """Something failed that is not the caller's fault; the log has it under the request id."""
 
     code = "internal_error"
-    default_hint = "Try again; if it persists, report the request id."
+    default_hint = said("Try again; if it persists, report the request id.")

@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonet.admission import Admission
+from pneumonet.language import ENGLISH, Language, said, sentences
 from pneumonet.radiograph import Radiograph
 from pneumonet.saliency import lay_on_film
 from pneumonet.taxonomy import Risk
 
-DISCLAIMER: Final = "Research use only. Not a medical device. Trained on children of one to five."
+RESEARCH_USE: Final = said("Research use only. Not a medical device.")
+TRAINED_ON_CHILDREN: Final = said("Trained on children of one to five.")
+DISCLAIMER: Final = sentences([RESEARCH_USE, TRAINED_ON_CHILDREN])
 ENSEMBLE: Final = "ensemble"
 # In place of a film that is not kept: its pixels take many times its file, from which they are read again.
 NO_FILM: Final = Radiograph(np.zeros((1, 1), dtype=np.float32), format="")
@@ -84,10 +87,14 @@ class Finding:
         """
         return lay_on_film(self.saliency[source][label or self.label], self.film.height, self.film.width)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, language: Language = ENGLISH) -> dict[str, Any]:
         """Return the JSON object that every door answers with, less what only that door knows.
 
         Probabilities are rounded to six digits, so that the same film reads the same at every door.
+
+        Args:
+            language: Of the sentences. What programs read, such as the prediction and the risk level, is the same in
+                all.
         """
         return {
             "prediction": self.label.replace("_", " "),
@@ -98,22 +105,23 @@ class Finding:
             "members": {name: _rounded(p) for name, p in self.member_probabilities.items()},
             "admission": {
                 "accepted": self.admission.accepted,
-                "reasons": [{"code": r.code, "message": r.message} for r in self.admission.reasons],
+                "reasons": [{"code": r.code, "message": language(r.message)} for r in self.admission.reasons],
             },
-            "warnings": list(self.warnings),
+            "warnings": [language(warning) for warning in self.warnings],
             "model": self.model.to_dict(),
-            "disclaimer": DISCLAIMER,
+            "disclaimer": language(DISCLAIMER),
         }
 
-    def answer(self, request_id: str, duration_ms: float) -> dict[str, Any]:
+    def answer(self, request_id: str, duration_ms: float, language: Language = ENGLISH) -> dict[str, Any]:
         """Return the JSON object of a door's answer to a request, less the picture.
 
         Args:
             request_id: As in the log.
             duration_ms: How long the request took.
+            language: As in `to_dict`.
         """
         own = {"timings": self.timings, "request_id": request_id, "duration_ms": round(duration_ms, 1)}
-        return self.to_dict() | own
+        return self.to_dict(language) | own
 
 
 def _rounded(probabilities: dict[str, float]) -> dict[str, float]:

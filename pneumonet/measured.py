@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pneumonet.language import said, sentences
 from pneumonet.snapshot import METRICS_FILE, SnapshotConfig
 
 _log = logging.getLogger(__name__)
@@ -63,10 +64,12 @@ def caution_on_normal(rate: MissRate | None) -> str:
     >>> caution_on_normal(MissRate(40, 500))[43:]
     'Of 500 films of children with pneumonia that it was measured on, it called 40 normal.'
     """
-    sentence = "A normal answer does not rule out disease."
+    sentence = said("A normal answer does not rule out disease.")
     if rate is None or not rate.sick:
-        return f"{sentence} How often these weights miss pneumonia is not known here."
-    return (
-        f"{sentence} Of {rate.sick} films of children with pneumonia that it was measured on, "
-        f"it called {rate.missed} normal."
+        return sentences([sentence, said("How often these weights miss pneumonia is not known here.")])
+    measured = said(
+        "Of {sick} films of children with pneumonia that it was measured on, it called {missed} normal.",
+        sick=rate.sick,
+        missed=rate.missed,
     )
+    return sentences([sentence, measured])

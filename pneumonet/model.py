@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from pneumonet.admission import Admission, AdmissionCheck, FirstLook
 from pneumonet.calibration import prediction_set
 from pneumonet.ensemble import Ensemble, EnsemblePass, members_agree
-from pneumonet.errors import AdmissionError
+from pneumonet.errors import AdmissionError, SnapshotError
 from pneumonet.feature_space import load_spaces
 from pneumonet.finding import ENSEMBLE, Finding, ModelInfo
 from pneumonet.hub import Snapshot, open_snapshot
+from pneumonet.language import said
 from pneumonet.measured import MissRate, caution_on_normal
 from pneumonet.presentation import PresentationClassifier
 from pneumonet.radiograph import Radiograph
@@ -64,20 +66,32 @@ class PneumoNet:
 
         Raises:
             DownloadError: If the Hub, the repo or the revision is out of reach and nothing is cached.
-            SnapshotError: If the snapshot is missing, damaged or contradicts itself.
+            SnapshotError: If the snapshot is missing, damaged or contradicts itself, and no older commit stands in.
             ConfigError: If a setting is wrong.
         """
         chosen = settings or Settings.from_environment()
         if model is None:
             model, revision = chosen.model, revision or chosen.revision
+        chosen = replace(chosen, engine=engine or chosen.engine, device=device or chosen.device)
         snapshot = open_snapshot(model, revision)
+        try:
+            loaded = cls._load(snapshot, chosen)
+        except SnapshotError as error:
+            older = snapshot.older(error)
+            if older is None:
+                raise
+            try:
+                loaded = cls._load(older, chosen)
+            except SnapshotError:
+                raise error from None
+        loaded.snapshot.accept()
+        return loaded
+
+    @classmethod
+    def _load(cls, snapshot: Snapshot, settings: Settings) -> "PneumoNet":
         config = snapshot.config
         ensemble = Ensemble.load(
-            snapshot.path,
-            config,
-            engine=engine or chosen.engine,
-            device=device or chosen.device,
-            cache_dir=chosen.cache_dir,
+            snapshot.path, config, engine=settings.engine, device=settings.device, cache_dir=settings.cache_dir
         )
         presentation = PresentationClassifier.load(snapshot.path / config.admission.presentation_file)
         spaces = load_spaces(snapshot.path / config.admission.features_file)
@@ -86,7 +100,7 @@ class PneumoNet:
             snapshot,
             ensemble,
             AdmissionCheck(config.admission, presentation, spaces, widths),
-            ReadingLimits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels),
+            ReadingLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
         )
 
     def predict(
@@ -209,13 +223,15 @@ class PneumoNet:
         age = film.patient_age_years
         # The age itself stays out of the sentence: it is a patient's datum, and sentences are shown and copied.
         if age is not None and not _YOUNGEST_YEARS <= age < _OLDEST_YEARS + 1:
-            yield "The file states an age outside one to five years, the only ages the model was trained on."
+            yield said("The file states an age outside one to five years, the only ages the model was trained on.")
         if not admission.accepted:
-            yield "This picture was refused as a chest film and answered only because that was asked for."
+            yield said("This picture was refused as a chest film and answered only because that was asked for.")
         if not agree:
-            yield "The two backbones disagree on this film, so no risk level is named: read the answer with extra care."
+            yield said(
+                "The two backbones disagree on this film, so no risk level is named: read the answer with extra care."
+            )
         if maps and not maps[ENSEMBLE][label].any():
-            yield "No region of the film stood out for this answer: the heatmap is empty."
+            yield said("No region of the film stood out for this answer: the heatmap is empty.")
 
 
 def _named(probabilities: NDArray[np.float64]) -> dict[str, float]:

@@ -6,60 +6,72 @@ child of two months to five years with cough or difficult breathing; see `SOURCE
 
 from typing import Final
 
+from pneumonet.language import said
 from pneumonet.taxonomy import Risk
 
-SOURCE: Final = (
+SOURCE: Final = said(
     "Signs after the World Health Organization: Revised WHO classification and treatment of childhood pneumonia at "
     "health facilities (2014, ISBN 978 92 4 150781 3), and its chart booklet, Integrated Management of Childhood "
     "Illness (2014, ISBN 978 92 4 150682 3)."
 )
 
-DANGER_SIGNS_HEADING: Final = "Get medical help at once if the child has any of these signs"
+DANGER_SIGNS_HEADING: Final = said(
+    "Get medical help at once if a child of two months to five years has any of these signs"
+)
+YOUNGER: Final = said("A baby under two months who is ill needs medical help at once, whatever the signs.")
 
-# The booklet's four general danger signs, and the two that it sets beside them for a child with cough.
+# The booklet's four general danger signs, and what the classification and the booklet set beside them for a child with
+# cough or difficult breathing.
 DANGER_SIGNS: Final[tuple[str, ...]] = (
-    "Cannot drink or breastfeed.",
-    "Vomits everything.",
-    "Has had convulsions.",
-    "Is lethargic or unconscious.",
-    "Makes a harsh noise when breathing in while calm (stridor).",
-    "Has an oxygen saturation below 90%, where it can be measured.",
+    said("Cannot drink or breastfeed."),
+    said("Vomits everything."),
+    said("Has had convulsions in this illness."),
+    said("Is lethargic or unconscious."),
+    said("Makes a harsh noise when breathing in while calm (stridor)."),
+    said("Is severely malnourished."),
+    said("Has an oxygen saturation below 90%, where it can be measured."),
 )
 
-_BREATHING: Final = (
+_BREATHING: Final = said(
     "Have a child with cough or difficult breathing seen by a health worker without delay, whatever is said here, if "
     "the lower chest draws in or breathing is fast: 50 breaths a minute or more at 2 to 11 months, 40 or more at 1 to "
     "5 years."
 )
-_CLINICIAN: Final = "Show the film and this answer to a clinician, who examines the child. The answer is no diagnosis."
-_TREATMENT: Final = "Do not start, change or stop a treatment because of this answer."
-_BETTER_PICTURE: Final = (
+_CLINICIAN: Final = said(
+    "Show the film and this answer to a clinician, who examines the child. The answer is no diagnosis."
+)
+_TREATMENT: Final = said("Do not start, change or stop a treatment because of this answer.")
+_BETTER_PICTURE: Final = said(
     "Send the file itself, as DICOM or exported from the viewer, and not a photograph or a screenshot of it."
 )
 
 _STEPS: Final[dict[Risk, tuple[str, ...]]] = {
     Risk.HIGH: (
         _CLINICIAN,
-        "Bacterial and viral pneumonia look alike on many films, and the answer can be wrong about either.",
+        said("Bacterial and viral pneumonia look alike on many films, and the answer can be wrong about either."),
         _TREATMENT,
         _BREATHING,
     ),
     Risk.MEDIUM: (
         _CLINICIAN,
-        'Bacterial and viral pneumonia look alike on many films: "viral" does not rule out a bacterial infection.',
+        said(
+            'Bacterial and viral pneumonia look alike on many films: "viral" does not rule out a bacterial infection.'
+        ),
         _TREATMENT,
         _BREATHING,
     ),
     Risk.NONE_DETECTED: (
-        "A normal answer does not rule out disease: early pneumonia may not show on a film, and the model knows no "
-        "other disease.",
-        "Show the film to a clinician if the child is ill or does not get better. The answer is no diagnosis.",
+        said(
+            "A normal answer does not rule out disease: early pneumonia may not show on a film, and the model knows no "
+            "other disease."
+        ),
+        _CLINICIAN,
         _TREATMENT,
         _BREATHING,
     ),
     Risk.INDETERMINATE: (
-        "This is no answer to go by: neither a sign of disease nor an all-clear.",
-        "Have a clinician read the film and examine the child.",
+        said("This is no answer to go by: neither a sign of disease nor an all-clear."),
+        said("Have a clinician read the film and examine the child."),
         _TREATMENT,
         _BREATHING,
     ),
@@ -68,10 +80,15 @@ _STEPS: Final[dict[Risk, tuple[str, ...]]] = {
 # The refused film may be any picture, so the first thing is how to send a better one.
 _REFUSED: Final[tuple[str, ...]] = (
     _BETTER_PICTURE,
-    "Choose one frontal chest film: upright, whole and uncropped, light where the bones are, without drawings on it.",
-    "If there is only the film on a light box or a screen: photograph it straight on, filling the picture, without "
-    "flash, reflections or fingers.",
-    "That a picture was refused says nothing about the child: have the film read by a clinician.",
+    said(
+        "Choose one frontal chest film: upright, whole and uncropped, light where the bones are, without drawings on "
+        "it."
+    ),
+    said(
+        "If there is only the film on a light box or a screen: photograph it straight on, filling the picture, without "
+        "flash, reflections or fingers."
+    ),
+    said("That a picture was refused says nothing about the child: have the film read by a clinician."),
     _BREATHING,
 )
 

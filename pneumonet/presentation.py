@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from pneumonet.calibration import softmax
 from pneumonet.errors import SnapshotError
+from pneumonet.language import said
 from pneumonet.preprocessing import reduced, squash
 
 THUMBNAIL_SIDE: Final = 32
@@ -26,19 +27,22 @@ Undo = Callable[[Thumbnail], Thumbnail]
 
 # What each presentation means to a user, and how its picture would become an upright film, where it could.
 REASONS: Final[dict[str, tuple[str, str]]] = {
-    "upside_down": ("upside_down", "The chest looks upside down. Turn the picture the right way up and try again."),
+    "upside_down": (
+        "upside_down",
+        said("The chest looks upside down. Turn the picture the right way up and try again."),
+    ),
     "mirrored_top_to_bottom": (
         "upside_down",
-        "The chest looks upside down. Turn the picture the right way up and try again.",
+        said("The chest looks upside down. Turn the picture the right way up and try again."),
     ),
-    "on_its_left_side": ("on_its_side", "The chest looks turned on its side. Turn it upright and try again."),
-    "on_its_right_side": ("on_its_side", "The chest looks turned on its side. Turn it upright and try again."),
-    "inverted": ("inverted", "The picture looks like a negative: air is white. Invert it and try again."),
-    "side_by_side": ("several_pictures", "There seem to be two pictures side by side. Send one film alone."),
-    "stacked": ("several_pictures", "There seem to be two pictures, one above the other. Send one film alone."),
+    "on_its_left_side": ("on_its_side", said("The chest looks turned on its side. Turn it upright and try again.")),
+    "on_its_right_side": ("on_its_side", said("The chest looks turned on its side. Turn it upright and try again.")),
+    "inverted": ("inverted", said("The picture looks like a negative: air is white. Invert it and try again.")),
+    "side_by_side": ("several_pictures", said("There seem to be two pictures side by side. Send one film alone.")),
+    "stacked": ("several_pictures", said("There seem to be two pictures, one above the other. Send one film alone.")),
     **dict.fromkeys(
         ("top_left", "top_right", "bottom_left", "bottom_right"),
-        ("part_of_a_chest", "Only a part of a chest seems to be in the picture. Send the whole film."),
+        ("part_of_a_chest", said("Only a part of a chest seems to be in the picture. Send the whole film.")),
     ),
 }
 UNDO: Final[dict[str, Undo]] = {

@@ -4,6 +4,8 @@ from collections.abc import Collection
 from enum import Enum
 from typing import Final
 
+from pneumonet.language import said
+
 BACTERIAL: Final = "BACTERIAL_PNEUMONIA"
 NORMAL: Final = "NORMAL"
 VIRAL: Final = "VIRAL_PNEUMONIA"
@@ -13,9 +15,15 @@ VIRAL: Final = "VIRAL_PNEUMONIA"
 CLASS_NAMES: Final[tuple[str, str, str]] = (BACTERIAL, NORMAL, VIRAL)
 
 DISPLAY_NAMES: Final[dict[str, str]] = {
-    BACTERIAL: "Bacterial pneumonia",
-    NORMAL: "Normal",
-    VIRAL: "Viral pneumonia",
+    BACTERIAL: said("Bacterial pneumonia"),
+    NORMAL: said("Normal"),
+    VIRAL: said("Viral pneumonia"),
+}
+# Within a sentence: other languages have rules of their own for capitals.
+NAMES_WITHIN: Final[dict[str, str]] = {
+    BACTERIAL: said("bacterial pneumonia"),
+    NORMAL: said("normal"),
+    VIRAL: said("viral pneumonia"),
 }
 
 # The customer's threshold: under it a finding names no risk.
@@ -25,10 +33,10 @@ REVIEW_CONFIDENCE: Final = 0.70
 class Risk(Enum):
     """Risk level of a finding, worded as the customer words it."""
 
-    INDETERMINATE = "Indeterminate (Requires Review)"
-    NONE_DETECTED = "No Immediate Risk Detected"
-    MEDIUM = "Medium Risk - Viral Pneumonia Indicated"
-    HIGH = "High Risk - Bacterial Pneumonia Indicated"
+    INDETERMINATE = said("Indeterminate (Requires Review)")
+    NONE_DETECTED = said("No Immediate Risk Detected")
+    MEDIUM = said("Medium Risk - Viral Pneumonia Indicated")
+    HIGH = said("High Risk - Bacterial Pneumonia Indicated")
 
 
 _RISK_OF_CLASS: Final[dict[str, Risk]] = {

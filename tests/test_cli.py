@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from pneumonet.cli import main
+from pneumonet.finding import DISCLAIMER
+from pneumonet.language import LANGUAGES
 from pneumonet.model import PneumoNet
 from tests.support.films import encoded, phantom
 from tests.web.test_bad_input import FILMS
@@ -161,3 +163,19 @@ def test_a_missing_model_is_one_sentence_and_exit_code_one(tmp_path: Path) -> No
     assert process.returncode == 1
     assert "Traceback" not in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_sentences_and_reports_are_in_the_language_asked_for(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    german, out = LANGUAGES["de"], tmp_path / "out"
+    asked = ["predict", str(film), "--json", "--lang", "de-CH", "--report", "json", "--report-dir", str(out)]
+    assert main(asked) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["disclaimer"] == german(DISCLAIMER)
+    (report,) = out.iterdir()
+    assert json.loads(report.read_text(encoding="utf-8"))["language"] == "de"
+    assert main(["predict", str(film), "--lang", "de"]) == 0
+    assert german(answer["risk_level"]) in capsys.readouterr().out
+    assert main(["predict", str(film), "--lang", "tlh"]) == 1
+    assert "no language 'tlh'" in capsys.readouterr().err

@@ -55,11 +55,14 @@ def test_a_refusal_and_a_forced_answer_tell_of_a_better_picture() -> None:
 
 
 def test_the_danger_signs_are_who_s_and_name_their_source() -> None:
-    # The four general danger signs; then, for a child with cough, stridor and hypoxaemia.
-    signs = ("drink or breastfeed", "Vomits everything", "convulsions", "lethargic or unconscious", "stridor", "90%")
+    # The four general danger signs; then, for a child with cough, stridor, severe malnutrition and hypoxaemia.
+    signs = (
+        "drink or breastfeed", "Vomits everything", "convulsions", "lethargic or unconscious", "stridor",
+        "malnour", "90%",
+    )  # fmt: skip
     for sign in signs:
         assert sum(sign in sentence for sentence in DANGER_SIGNS) == 1
-    assert len(DANGER_SIGNS) == 6
+    assert len(DANGER_SIGNS) == 7
     for words in ("World Health Organization", "2014", "978 92 4 150781 3", "Integrated Management of Childhood"):
         assert words in SOURCE
 

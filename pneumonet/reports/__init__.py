@@ -1,13 +1,15 @@
 """Reports: what was said of one film, as JSON, PDF, HL7 FHIR R4, a DICOM structured report or a DICOM picture.
 
-Each is made in memory and handed back as bytes; nothing is written, logged or sent. JSON, PDF and FHIR name no patient;
-the two DICOM reports belong to the film's study and take patient and study over from it, as DICOM wants.
+Each is made in memory and handed back as bytes; nothing is written, logged or sent. JSON, PDF and FHIR name no patient,
+unless a name is written in the picture itself; the two DICOM reports belong to the film's study and take patient and
+study over from it, as DICOM wants.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pneumonet.errors import BadRequestError
+from pneumonet.language import said
 
 if TYPE_CHECKING:
     from pneumonet.reports.document import Report
@@ -43,8 +45,8 @@ FORMATS: Final[dict[str, ReportFormat]] = {
         ReportFormat("pdf", "PDF", "application/pdf", ".pdf"),
         ReportFormat("json", "JSON", "application/vnd.pneumonet.report+json", ".json"),
         ReportFormat("fhir", "FHIR", "application/fhir+json", ".fhir.json"),
-        ReportFormat("dicom-sr", "DICOM report", "application/dicom", ".sr.dcm"),
-        ReportFormat("dicom-sc", "DICOM picture", "application/dicom", ".sc.dcm"),
+        ReportFormat("dicom-sr", said("DICOM report"), "application/dicom", ".sr.dcm"),
+        ReportFormat("dicom-sc", said("DICOM picture"), "application/dicom", ".sc.dcm"),
     )
 }
 

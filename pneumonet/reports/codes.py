@@ -27,6 +27,7 @@ CLASSES: Final[dict[str, Code]] = {
     NORMAL: Code("17621005", "SCT", "Normal"),
     VIRAL: Code("75570004", "SCT", "Viral pneumonia"),
 }
+PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
 # What is concluded of a refused film, and where no risk level is named.
 INDETERMINATE: Final = Code("82334004", "SCT", "Indeterminate")
 CHEST_FILM: Final = Code("399208008", "SCT", "Plain chest X-ray")
@@ -43,8 +44,11 @@ def conclusion_of(report: Report) -> Code:
     """Return what a report concludes, for readers that look at nothing else of it.
 
     The most likely class stands elsewhere in the report; as its conclusion it would be read as a diagnosis even where
-    the risk level says that there is none.
+    the risk level says that there is none, or where another class is left open.
     """
     if report.finding is None or report.risk is Risk.INDETERMINATE:
         return INDETERMINATE
-    return CLASSES[report.finding.label]
+    open_classes = set(report.finding.prediction_set)
+    if open_classes == {report.finding.label}:
+        return CLASSES[report.finding.label]
+    return PNEUMONIA if open_classes == {BACTERIAL, VIRAL} else INDETERMINATE

@@ -1,28 +1,27 @@
 """The report as a DICOM Secondary Capture: the heatmap laid over the film, with what was said written beneath it."""
 
+from dataclasses import replace
 from typing import Final
 
-import cv2
 import numpy as np
 from highdicom import PhotometricInterpretationValues
 from highdicom.sc import SCImage
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, features
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from pneumonet.finding import DISCLAIMER
+from pneumonet.language import ENGLISH
 from pneumonet.reports.dicom_file import as_file, equipment, new_uid, study_of
 from pneumonet.reports.dicom_source import Source, read_source
 from pneumonet.reports.document import Report
-from pneumonet.taxonomy import DISPLAY_NAMES
-from pneumonet.wording import HEATMAP_NOTE
+from pneumonet.reports.fonts import font_of
 
 _SERIES_NUMBER: Final = 9702
 # A narrower picture leaves its words no room.
 _LEAST_WIDTH: Final = 640
-_FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
-_SCALE: Final = 0.5
-_LINE: Final = 20
+_SIZE: Final = 15
+_LINE: Final = 22
 _EDGE: Final = 12
 
 
@@ -42,24 +41,27 @@ def as_secondary_capture(report: Report) -> bytes:
         sop_instance_uid=new_uid(),
         instance_number=1,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        **equipment(report, "PneumoNet heatmap, research use only"),
+        **equipment(report, f"PneumoNet {'heatmap' if report.map_in_words else 'picture'}, research use only"),
     )
     # Nobody has said which way the film was laid.
     capture.PatientOrientation, capture.Laterality = [], ""
     capture.ConversionType = "WSD"
     capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture = capture.ContentDate, capture.ContentTime
-    capture.DerivationDescription = f"{report.summary} {DISCLAIMER} {HEATMAP_NOTE}"[:1024]
+    said = [report.summary, report.risk_in_words, report.disclaimer]
+    capture.DerivationDescription = " | ".join([*said, *([report.heatmap_note] if report.map_in_words else [])])[:1024]
     if source.burned_in:
         capture.BurnedInAnnotation = source.burned_in
     if source.instance:
-        capture.SourceImageSequence = [_source_image(source)]
+        capture.SourceImageSequence = [_source_image(source, report)]
     return as_file(capture, source)
 
 
-def _source_image(source: Source) -> Dataset:
+def _source_image(source: Source, report: Report) -> Dataset:
     item, purpose, instance = Dataset(), Dataset(), source.instance
     assert instance is not None
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.class_uid, instance.instance_uid
+    if report.film.frames > 1:
+        item.ReferencedFrameNumber = report.film.frame + 1
     code = codes.DCM.SourceImageForImageProcessingOperation
     purpose.CodeValue, purpose.CodingSchemeDesignator = code.value, code.scheme_designator
     purpose.CodeMeaning = code.meaning
@@ -78,34 +80,53 @@ def picture_with_words(report: Report) -> NDArray[np.uint8]:
         picture = np.repeat(report.film_picture[..., None], 3, axis=2)
     height, width = picture.shape[:2]
     sheet_width = max(width, _LEAST_WIDTH)
-    lines = [line for sentence in _sentences(report) for line in _wrapped(sentence, sheet_width - 2 * _EDGE)]
-    sheet = np.zeros((height + 2 * _EDGE + _LINE * len(lines), sheet_width, 3), dtype=np.uint8)
-    left = (sheet_width - width) // 2
-    sheet[:height, left : left + width] = picture
+    language = report.language
+    if font_of(language).needs_shaping and not features.check("raqm"):
+        # Without FriBiDi on this machine letters would stand apart and in the wrong order.
+        report, language = replace(report, language=ENGLISH), ENGLISH
+    font = ImageFont.truetype(str(font_of(language).regular), _SIZE)
+    lines = [line for sentence in _sentences(report) for line in _wrapped(sentence, font, sheet_width - 2 * _EDGE)]
+    sheet = Image.new("RGB", (sheet_width, height + 2 * _EDGE + _LINE * len(lines)))
+    sheet.paste(Image.fromarray(picture), ((sheet_width - width) // 2, 0))
+    draw, is_mirrored = ImageDraw.Draw(sheet), language.direction == "rtl"
     for i, line in enumerate(lines):
-        place = (_EDGE, height + _EDGE + _LINE * i + 14)
-        cv2.putText(sheet, line, place, _FONT, _SCALE, (255, 255, 255), 1, cv2.LINE_AA)
-    return sheet
+        place = (sheet_width - _EDGE if is_mirrored else _EDGE, height + _EDGE + _LINE * i)
+        # A line that begins with a Latin name is of the sheet's direction all the same.
+        direction = "rtl" if is_mirrored else None
+        draw.text(place, line, "white", font, anchor="ra" if is_mirrored else "la", direction=direction)
+    return np.asarray(sheet)
 
 
 def _sentences(report: Report) -> list[str]:
-    said = [DISCLAIMER, f"PneumoNet: {report.summary}", f"Risk level: {report.risk.value}."]
+    said = [report.disclaimer, f"PneumoNet: {report.summary}", report.risk_in_words]
     said += [reason.message for reason in report.reasons]
     if report.probabilities:
-        said.append(", ".join(f"{DISPLAY_NAMES[name]} {p:.2%}" for name, p in report.probabilities) + ".")
+        said.append("; ".join(f"{report.name(name)}: {report.percent(p)}" for name, p in report.probabilities))
     said += [report.set_in_words] if report.set_in_words else []
+    said += [report.calibration_note] if report.calibration_note else []
     said += report.warnings
-    said += [HEATMAP_NOTE] if report.map_in_words else []
-    return [*said, f"Model {report.model.version}, {report.origin}, request {report.request_id}."]
+    said += [report.heatmap_note] if report.map_in_words else []
+    said += report.advice
+    provenance = report.language(
+        "Model {version} ({origin}), request {request}.",
+        version=report.model.version,
+        origin=report.origin,
+        request=report.request_id,
+    )
+    return [*said, provenance]
 
 
-def _wrapped(sentence: str, width: int) -> list[str]:
-    # OpenCV draws what its font lacks as question marks.
-    words, lines = sentence.encode("ascii", "replace").decode().split(), [""]
-    for word in words:
+def _wrapped(sentence: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    # Words where there are spaces; Chinese and Japanese have none, and break between any two characters.
+    lines = [""]
+    for word in sentence.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and cv2.getTextSize(longer, _FONT, _SCALE, 1)[0][0] > width:
-            lines.append(word)
-        else:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
+            continue
+        lines += [] if not lines[-1] else [""]
+        for character in word:
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
     return lines

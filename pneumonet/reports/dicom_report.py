@@ -15,6 +15,7 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
+    LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -30,7 +31,6 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from pneumonet import __version__
-from pneumonet.finding import DISCLAIMER
 from pneumonet.reports.codes import (
     ARTIFICIAL_INTELLIGENCE,
     CHEST_FILM,
@@ -44,10 +44,9 @@ from pneumonet.reports.codes import (
     conclusion_of,
 )
 from pneumonet.reports.dicom_file import MANUFACTURER, MODEL_NAME, as_file, equipment, new_uid, study_of
-from pneumonet.reports.dicom_source import Source, read_source
+from pneumonet.reports.dicom_source import Instance, Source, read_source
 from pneumonet.reports.document import Report
 from pneumonet.taxonomy import Risk
-from pneumonet.wording import HEATMAP_NOTE, LIMITS
 
 _SERIES_NUMBER: Final = 9701
 # PneumoNet's own codes, where neither SNOMED CT nor DICOM has one. 16 characters at most.
@@ -101,11 +100,18 @@ def _content(report: Report, source: Source) -> Dataset:
         ),
     )
     content = MeasurementReport(
+        language_of_content_item_and_descendants=_language(report),
         observation_context=ObservationContext(observer_device_context=observer),
         procedure_reported=_concept(CHEST_FILM),
         imaging_measurements=[_answer(report, source)],
     )
     return content[0]
+
+
+def _language(report: Report) -> LanguageOfContentItemAndDescendants:
+    # The sentences' own; the codes' meanings are English, as their systems word them.
+    tag = CodedConcept(report.language.tag, "RFC5646", report.language.name)
+    return LanguageOfContentItemAndDescendants(tag)
 
 
 def _answer(report: Report, source: Source) -> MeasurementsAndQualitativeEvaluations:
@@ -123,12 +129,18 @@ def _answer(report: Report, source: Source) -> MeasurementsAndQualitativeEvaluat
         algorithm_id=_algorithm(report),
         measurements=[_probability(name, p) for name, p in report.probabilities],
         qualitative_evaluations=evaluations,
-        source_images=[SourceImageForMeasurementGroup(instance.class_uid, instance.instance_uid)] if instance else None,
+        source_images=[_source_image(instance, report)] if instance else None,
     )
     contains = RelationshipTypeValues.CONTAINS
     for sentence in _sentences(report):
         group[0].ContentSequence.append(TextContentItem(_concept(COMMENT), sentence, relationship_type=contains))
     return group
+
+
+def _source_image(instance: Instance, report: Report) -> SourceImageForMeasurementGroup:
+    # DICOM counts frames from 1, and wants them named where not all are meant.
+    frames = [report.film.frame + 1] if report.film.frames > 1 else None
+    return SourceImageForMeasurementGroup(instance.class_uid, instance.instance_uid, frames)
 
 
 def _algorithm(report: Report) -> AlgorithmIdentification:
@@ -140,7 +152,7 @@ def _algorithm(report: Report) -> AlgorithmIdentification:
         parameters=[
             f"software {__version__}",
             f"weights {report.origin}",
-            f"coverage of the prediction set {report.config.prediction_set.coverage:g}",
+            *([f"coverage of the prediction set {report.coverage:g}"] if report.coverage is not None else []),
             *(f"SHA-256 of {path}: {digest}" for path, digest in report.weights.items()),
         ],
     )
@@ -157,11 +169,14 @@ def _probability(name: str, probability: float) -> Measurement:
 
 
 def _sentences(report: Report) -> list[str]:
-    said = [DISCLAIMER, report.summary, *(reason.message for reason in report.reasons), *report.warnings]
+    said = [report.disclaimer, report.summary, report.risk_in_words]
+    said += [*(reason.message for reason in report.reasons), *report.warnings]
     said += [text for text in (report.set_in_words, report.calibration_note) if text]
     if report.map_in_words:
-        said += [report.map_in_words, HEATMAP_NOTE]
-    return [*said, *(f"{about}: {text}" for about, text in LIMITS), f"SHA-256 of the film's file: {report.film_sha256}"]
+        said += [report.map_in_words, report.heatmap_note]
+    said += [*report.advice, *(f"{about}: {text}" for about, text in report.limits)]
+    digest = report.language("SHA-256 of the film's file")
+    return [*said, f"{digest}: {report.film_sha256}"]
 
 
 def _concept(code: Code) -> CodedConcept:

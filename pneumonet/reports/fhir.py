@@ -14,8 +14,8 @@ from pneumonet.finding import DISCLAIMER
 from pneumonet.reports.codes import CLASSES, IMAGING_STUDY, PERCENT, PROBABILITY, Code, conclusion_of
 from pneumonet.reports.dicom_source import Instance, read_source
 from pneumonet.reports.document import Report
-from pneumonet.taxonomy import DISPLAY_NAMES
-from pneumonet.wording import HEATMAP_NOTE, LIMITS, NOT_ANSWERED
+from pneumonet.taxonomy import NAMES_WITHIN
+from pneumonet.wording import coverage_in_words
 
 Resource = dict[str, Any]
 
@@ -40,12 +40,13 @@ def as_fhir(report: Report) -> bytes:
 
 def as_bundle(report: Report) -> Resource:
     """Return the report as the object of a Bundle of type `collection`; its first entry is the DiagnosticReport."""
-    instance = read_source(report.data).instance
+    source = read_source(report.data)
     device = _entry(_device(report))
-    study = _entry(_imaging_study(instance)) if instance else None
+    study = _entry(_imaging_study(source.study_uid, source.instance)) if source.study_uid else None
     shared: Resource = {
+        "language": report.language.tag,
         "subject": _MASKED,
-        "effectiveDateTime": report.instant,
+        # When the film was taken, which `effective` asks for, is the study's to say.
         "issued": report.instant,
         "device": _reference(device),
     }
@@ -79,27 +80,28 @@ def _concept(code: Code, text: str | None = None) -> Resource:
 
 
 def _notes(report: Report) -> list[Resource]:
-    sentences = [DISCLAIMER, *(reason.message for reason in report.reasons), *report.warnings]
+    sentences = [report.disclaimer, *(reason.message for reason in report.reasons), *report.warnings]
     if report.map_in_words:
-        sentences += [report.map_in_words, HEATMAP_NOTE]
+        sentences += [report.map_in_words, report.heatmap_note]
+    sentences += report.advice
     return [{"text": sentence} for sentence in sentences]
 
 
 def _diagnostic_report(report: Report, observations: list[Resource], study: Resource | None) -> Resource:
-    sentences = [report.summary, f"Risk level: {report.risk.value}."]
+    sentences = [report.summary, report.risk_in_words]
     sentences += [text for text in (report.set_in_words, report.calibration_note) if text]
     sentences += [reason.message for reason in report.reasons]
-    conclusion = " ".join([*sentences, *report.warnings, DISCLAIMER])
+    conclusion = "\n".join([*sentences, *report.warnings, report.disclaimer])
     resource: Resource = {
         "resourceType": "DiagnosticReport",
+        "language": report.language.tag,
         "text": {"status": "generated", "div": _narrative(report, sentences)},
         "identifier": [{"system": "urn:pneumonet:request", "value": report.request_id}],
         # No clinician has looked at it; a refused film was never analysed.
         "status": "preliminary" if report.finding else "cancelled",
         "category": [{"coding": [{"system": f"{_TERMS}v2-0074", "code": "RAD", "display": "Radiology"}]}],
-        "code": _concept(IMAGING_STUDY, "PneumoNet report of a chest film"),
+        "code": _concept(IMAGING_STUDY, report.language("PneumoNet report of a chest film")),
         "subject": _MASKED,
-        "effectiveDateTime": report.instant,
         "issued": report.instant,
         "result": [_reference(entry) for entry in observations],
         "conclusion": conclusion,
@@ -111,24 +113,32 @@ def _diagnostic_report(report: Report, observations: list[Resource], study: Reso
 
 
 def _narrative(report: Report, sentences: list[str]) -> str:
-    paragraphs = [DISCLAIMER, *sentences, *report.warnings, *(text for _, text in LIMITS)]
-    return '<div xmlns="http://www.w3.org/1999/xhtml">' + "".join(f"<p>{escape(p)}</p>" for p in paragraphs) + "</div>"
+    paragraphs = [report.disclaimer, *sentences, *report.warnings, *report.advice, *(text for _, text in report.limits)]
+    opening = (
+        f'<div xmlns="http://www.w3.org/1999/xhtml" lang="{report.language.tag}" dir="{report.language.direction}">'
+    )
+    return opening + "".join(f"<p>{escape(p)}</p>" for p in paragraphs) + "</div>"
 
 
 def _answer(report: Report, shared: Resource) -> Resource:
     components = [
-        {"code": {"text": "Risk level"}, "valueCodeableConcept": {"text": report.risk.value}},
-        {"code": {"text": "SHA-256 of the film's file"}, "valueString": report.film_sha256},
+        {
+            "code": {"text": report.language("Risk level")},
+            "valueCodeableConcept": {"text": report.language(report.risk.value)},
+        },
+        {"code": {"text": report.language("SHA-256 of the film's file")}, "valueString": report.film_sha256},
     ]
     for name in report.finding.prediction_set if report.finding else ():
-        left_open = f"Class left open at {report.config.prediction_set.coverage:.0%} coverage"
-        value = _concept(CLASSES[name], DISPLAY_NAMES[name])
+        left_open = report.language("Class left open")
+        if report.coverage is not None:
+            left_open += f" ({report.language(coverage_in_words(report.coverage))})"
+        value = _concept(CLASSES[name], report.name(name))
         components.append({"code": {"text": left_open}, "valueCodeableConcept": value})
     answer: Resource = {
         "resourceType": "Observation",
         "status": "preliminary" if report.finding else "cancelled",
         "category": [_imaging()],
-        "code": {"text": "Most likely class"},
+        "code": {"text": report.language("Most likely class")},
         **shared,
         "note": _notes(report),
         "component": components,
@@ -136,7 +146,7 @@ def _answer(report: Report, shared: Resource) -> Resource:
     if report.finding:
         return answer | {"valueCodeableConcept": _concept(CLASSES[report.finding.label], report.heading)}
     absent = {"system": f"{_TERMS}data-absent-reason", "code": "not-performed", "display": "Not Performed"}
-    return answer | {"dataAbsentReason": {"coding": [absent], "text": NOT_ANSWERED}}
+    return answer | {"dataAbsentReason": {"coding": [absent], "text": report.heading}}
 
 
 def _probability(report: Report, name: str, probability: float, shared: Resource) -> Resource:
@@ -145,14 +155,17 @@ def _probability(report: Report, name: str, probability: float, shared: Resource
         "resourceType": "Observation",
         "status": "preliminary",
         "category": [_imaging()],
-        "code": _concept(PROBABILITY, f"Probability of {DISPLAY_NAMES[name].lower()}"),
+        "code": _concept(PROBABILITY, report.language("Probability of {label}", label=NAMES_WITHIN[name])),
         **shared,
         # The digits of the JSON answer, as percent.
         "valueQuantity": {"value": round(100 * round(probability, 6), 4), **percent},
         "component": [
-            {"code": {"text": "Class"}, "valueCodeableConcept": _concept(CLASSES[name], DISPLAY_NAMES[name])}
+            {
+                "code": {"text": report.language("Class")},
+                "valueCodeableConcept": _concept(CLASSES[name], report.name(name)),
+            }
         ],
-        "note": [{"text": text} for text in (DISCLAIMER, report.calibration_note) if text],
+        "note": [{"text": text} for text in (report.disclaimer, report.calibration_note) if text],
     }
 
 
@@ -161,24 +174,37 @@ def _imaging() -> Resource:
 
 
 def _device(report: Report) -> Resource:
-    versions = [("Weights", report.model.version), ("Revision", report.origin), ("Software", __version__)]
-    versions += [(f"SHA-256 of {path}", digest) for path, digest in report.weights.items()]
+    language = report.language
+    versions = [
+        (language("Weights"), report.model.version),
+        (language("Revision"), report.origin),
+        (language("Software"), __version__),
+        *((f"SHA-256: {path}", digest) for path, digest in report.weights.items()),
+    ]
     return {
         "resourceType": "Device",
         "identifier": [{"system": "urn:pneumonet:config", "value": report.config.fingerprint}],
         "status": "active",
         "deviceName": [{"name": "PneumoNet", "type": "model-name"}],
-        "type": {"text": "Image classification software, for research use only"},
+        "type": {"text": language("Image classification software, for research use only")},
         "version": [{"type": {"text": what}, "value": value} for what, value in versions],
-        "note": [{"text": DISCLAIMER}, *({"text": f"{about}: {text}"} for about, text in LIMITS)],
+        "note": [{"text": report.disclaimer}, *({"text": f"{about}: {text}"} for about, text in report.limits)],
     }
 
 
-def _imaging_study(instance: Instance) -> Resource:
+def _imaging_study(study_uid: str, instance: Instance | None) -> Resource:
+    # How many series and instances the study has nobody here knows: it is named, not counted.
+    study: Resource = {
+        "resourceType": "ImagingStudy",
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study_uid}"}],
+        "status": "available",
+        "subject": _MASKED,
+    }
+    if instance is None:
+        return study
     series: Resource = {
         "uid": instance.series_uid,
         "modality": {"system": _SYSTEMS["DCM"], "code": instance.modality or "OT"},
-        "numberOfInstances": 1,
         "instance": [
             {
                 "uid": instance.instance_uid,
@@ -186,12 +212,4 @@ def _imaging_study(instance: Instance) -> Resource:
             }
         ],
     }
-    return {
-        "resourceType": "ImagingStudy",
-        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{instance.study_uid}"}],
-        "status": "available",
-        "subject": _MASKED,
-        "numberOfSeries": 1,
-        "numberOfInstances": 1,
-        "series": [series],
-    }
+    return study | {"series": [series]}

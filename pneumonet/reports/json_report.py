@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumonet import __version__
-from pneumonet.finding import DISCLAIMER
 from pneumonet.rendering import data_uri
 from pneumonet.reports.document import Report
-from pneumonet.wording import HEATMAP_NOTE, LIMITS
 
 FORMAT: Final = "pneumonet.report"
 # The first number changes where a reader of the last one would fail, the second where something is added.
-FORMAT_VERSION: Final = "1.0"
+FORMAT_VERSION: Final = "1.1"
 SCHEMA_FILE: Final = Path(__file__).with_name("report.schema.json")
 
 
@@ -28,10 +26,12 @@ def as_dict(report: Report) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "created": report.instant,
         "request_id": report.request_id,
-        "disclaimer": DISCLAIMER,
+        "language": report.language.tag,
+        "disclaimer": report.disclaimer,
         "status": report.status,
         "summary": report.summary,
         "risk_level": report.risk.value,
+        "risk_in_words": report.risk_in_words,
         "finding": _finding(report),
         "heatmap": _heatmap(report),
         "admission": {
@@ -40,7 +40,9 @@ def as_dict(report: Report) -> dict[str, Any]:
         },
         "warnings": list(report.warnings),
         "next_steps": list(report.next_steps),
-        "limits": [{"about": about, "text": text} for about, text in LIMITS],
+        "danger_signs": dict(zip(("heading", "signs"), report.danger_signs, strict=True)),
+        "advice_source": report.advice_source,
+        "limits": [{"about": about, "text": text} for about, text in report.limits],
         "film": {
             "sha256": report.film_sha256,
             "format": report.film.format,
@@ -61,7 +63,7 @@ def _finding(report: Report) -> dict[str, Any] | None:
     for key in ("admission", "warnings", "model", "disclaimer", "risk_level"):
         del answer[key]
     return answer | {
-        "coverage": report.config.prediction_set.coverage,
+        "coverage": report.coverage,
         "set_in_words": report.set_in_words,
         "calibration": report.calibration_note,
     }
@@ -74,6 +76,6 @@ def _heatmap(report: Report) -> dict[str, Any] | None:
     return {
         "of": report.finding.label,
         "words": report.map_in_words,
-        "note": HEATMAP_NOTE,
+        "note": report.heatmap_note,
         "image": data_uri(picture),
     }

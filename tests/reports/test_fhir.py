@@ -76,7 +76,8 @@ def test_each_class_has_an_observation_of_its_probability(known: MakeReport) -> 
         assert (quantity["system"], quantity["code"]) == ("http://unitsofmeasure.org", "%")
     assert answer["valueCodeableConcept"]["coding"][0]["code"] == "53084003"
     assert main["status"] == "preliminary"
-    assert main["conclusionCode"][0]["coding"][0]["code"] == "53084003"
+    # The set leaves viral pneumonia open too, so no more than pneumonia is concluded.
+    assert main["conclusionCode"][0]["coding"][0]["code"] == "233604007"
     assert "confidence 92.35%" in main["conclusion"]
     assert "High Risk - Bacterial Pneumonia Indicated" in main["conclusion"]
     assert "A warning of the film." in main["conclusion"]
@@ -86,6 +87,28 @@ def test_each_class_has_an_observation_of_its_probability(known: MakeReport) -> 
     assert versions["Revision"] == report.model.revision
     assert versions["Weights"] == report.model.version
     assert set(report.weights.values()) < set(versions.values())
+
+
+@pytest.mark.parametrize(
+    ("left_open", "code"),
+    [
+        (("BACTERIAL_PNEUMONIA",), "53084003"),
+        (("BACTERIAL_PNEUMONIA", "VIRAL_PNEUMONIA"), "233604007"),
+        (("BACTERIAL_PNEUMONIA", "NORMAL"), "82334004"),
+    ],
+)
+def test_what_is_concluded_goes_no_further_than_the_set(
+    known: MakeReport, left_open: tuple[str, ...], code: str
+) -> None:
+    (main,) = resources(bundle_of(known(prediction_set=left_open)), "DiagnosticReport")
+    assert main["conclusionCode"][0]["coding"][0]["code"] == code
+
+
+def test_when_the_film_was_taken_is_left_to_its_study(report_of: MakeReport) -> None:
+    bundle = bundle_of(report_of("dicom"))
+    assert not [r for r in bundle["entry"] if "effectiveDateTime" in r["resource"]]
+    (study,) = resources(bundle, "ImagingStudy")
+    assert not {"numberOfSeries", "numberOfInstances"} & study.keys()
 
 
 def test_where_no_risk_is_named_no_class_is_concluded(known: MakeReport) -> None:

@@ -79,10 +79,25 @@ SPOILED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a share over 1": lambda d: d["finding"]["probabilities"].update(NORMAL=1.5),
     "a class unknown": lambda d: d["finding"]["prediction_set"].append("COVID"),
     "refused with a finding": lambda d: d.update(status="refused"),
-    "a name": lambda d: d["film"].update(name="Doe.png"),
     "no date": lambda d: d.update(created="yesterday"),
     "version 2": lambda d: d.update(format_version="2.0"),
 }
+
+
+def test_readers_of_this_version_take_what_the_next_adds(known: MakeReport) -> None:
+    document = told(known())
+    VALIDATOR.validate(document | {"format_version": "1.9", "added": True})
+
+
+def test_nothing_stands_in_the_report_that_the_schema_does_not_name(known: MakeReport) -> None:
+    # So no name of a file or a patient: what is added has to be added there, where it is seen.
+    named = SCHEMA["properties"]
+    document = told(known())
+    assert document.keys() == named.keys()
+    for key in ("film", "model", "software", "admission", "danger_signs"):
+        assert document[key].keys() == named[key]["properties"].keys()
+    for key in ("finding", "heatmap"):
+        assert document[key].keys() == named[key]["oneOf"][1]["properties"].keys()
 
 
 @pytest.mark.parametrize("spoil", SPOILED)

@@ -56,7 +56,7 @@ def test_the_text_says_what_the_answer_says(known: MakeReport) -> None:
         "Bacterial pneumonia, confidence 92.35%",
         "Risk level: High Risk - Bacterial Pneumonia Indicated",
         "A warning of the film.",
-        "Bacterial pneumonia or viral pneumonia: cannot tell which, at 90% coverage.",
+        "Bacterial pneumonia or viral pneumonia: cannot tell which (at 90% coverage)",
         "The percentages are calibrated",
         HEATMAP_NOTE,
         *DANGER_SIGNS,

@@ -30,7 +30,7 @@
     for (let tries = 0; tries < 40; tries += 1) {
       const input = filmInput();
       if (input) return input;
-      if (tries === 0) document.querySelector("#film-file button[aria-label='Clear']")?.click();
+      if (tries === 0) document.querySelector("#film-file .icon-button-wrapper button")?.click();
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     return null;
@@ -109,7 +109,8 @@
     const setRange = ranges[control.id];
     if (!setRange) return showLayer(viewer);
     setRange(viewer, Number(control.value));
-    viewer.querySelector(`output[for=${control.id}]`).textContent = `${control.value}%`;
+    const output = viewer.querySelector(`output[for=${control.id}]`);
+    output.textContent = control.value + output.dataset.suffix;
   }
 
   document.addEventListener("input", (event) => {
@@ -152,7 +153,8 @@
     if (!button) return;
     const wording = button.dataset.wording ?? button.textContent;
     button.dataset.wording = wording;
-    button.textContent = (await copy(button.dataset.copy)) ? "Copied" : "Could not copy";
+    const { copied, notCopied } = button.dataset;
+    button.textContent = (await copy(button.dataset.copy)) ? copied : notCopied;
     announce(button.textContent);
     button.focus();
     setTimeout(() => { button.textContent = wording; }, 2000);
@@ -167,16 +169,60 @@
     manifest.setAttribute("href", "manifest.json");
   }
 
+  // --- The language ---
+
+  let chosen;
+
+  // Gradio's own words follow the browser's language; the page's may be another.
+  function set(element, name, text) {
+    if (element && element.getAttribute(name) !== text) element.setAttribute(name, text);
+  }
+
+  function speak() {
+    const header = document.querySelector("[data-language]");
+    if (!header) return;
+    set(document.documentElement, "lang", header.dataset.language);
+    if (header.dataset.language === chosen) {
+      chosen = undefined;
+      // The header was drawn anew, and with it the list that the visitor was at.
+      if (!document.activeElement || document.activeElement === document.body) byId("language")?.focus();
+    }
+    set(document.documentElement, "dir", header.dataset.direction);
+    const words = byId("film-file-words")?.dataset;
+    if (!words) return;
+    set(filmInput()?.closest("button, [role=button]"), "aria-label", `${words.choose} ${words.drop}`);
+    set(document.querySelector("#film-file .icon-button-wrapper button"), "aria-label", words.clear);
+    const text = document.querySelector("#film-file [data-testid=upload-text]");
+    if (text) {
+      set(text, "data-choose", words.choose);
+      set(text, "data-drop", words.drop);
+    }
+  }
+
+  document.addEventListener("change", (event) => {
+    if (event.target.id !== "language") return;
+    const tag = event.target.value;
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `pneumonet-language=${tag}; path=/; max-age=31536000; SameSite=Lax${secure}`;
+    // Where cookies are refused, as in a frame of another site, the address carries the choice.
+    const address = new URL(location.href);
+    address.searchParams.set("lang", tag);
+    history.replaceState(history.state, "", address);
+    chosen = tag;
+    byId("language-changed")?.click();
+  });
+
   // --- What has arrived ---
 
   let arrived;
   let previewed;
 
   function arrive() {
+    speak();
     const film = document.querySelector("#preview img");
     if (film?.src !== previewed) {
       previewed = film?.src;
-      if (film) announce(`Film chosen. ${film.alt}`);
+      if (film) announce(film.dataset.arrival);
     }
     // Gradio changes the panel's element in place, so its key tells one answer from the next.
     const panel = document.querySelector("#result [data-key]");
@@ -196,6 +242,6 @@
     if (top < 0 || top > window.innerHeight * 0.6) panel.scrollIntoView({ block: "start" });
   }
 
-  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key", "src"] };
+  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-key", "src", "data-language"] };
   new MutationObserver(arrive).observe(document.documentElement, changes);
 })();
