@@ -1,5 +1,7 @@
 """Send films from many clients at once to a real server, some of them broken, one cancelling and one reading slowly.
 
+One more asks by Gradio's own client, as a new visitor for each film.
+
     python scripts/load_test.py --seconds 60 --clients 16
 
 Every good film must get the answer that it gets alone, every broken one its own error, /health must answer in under a
@@ -10,6 +12,7 @@ exit code is 1 where any of this fails.
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import random
 import socket
@@ -27,6 +30,7 @@ from typing import Any, Final
 import cv2
 import httpx
 import numpy as np
+from gradio_client import Client, handle_file
 from PIL import Image
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -84,6 +88,7 @@ def server(model: str | None = None) -> Iterator[tuple[str, int]]:
         environment = os.environ | {
             "PNEUMONET_PORT": "0",
             "PNEUMONET_REQUESTS_PER_MINUTE": "0",
+            "PNEUMONET_OPEN_REQUESTS": "0",
             "GRADIO_TEMP_DIR": folder,
         }
         environment |= {"PNEUMONET_MODEL": model} if model else {}
@@ -128,13 +133,32 @@ def resident_bytes(pid: int) -> int:
 
 def what_is_said(answer: httpx.Response) -> dict[str, Any]:
     """Return an answer less what differs from request to request."""
+    return {"status": answer.status_code} | _less_what_differs(answer.json())
+
+
+def _less_what_differs(answer: dict[str, Any]) -> dict[str, Any]:
     own = {"request_id", "duration_ms", "timings", "gradcam_image"}
-    return {"status": answer.status_code} | {key: value for key, value in answer.json().items() if key not in own}
+    return {key: value for key, value in answer.items() if key not in own}
 
 
 def ask(address: str, film: bytes) -> httpx.Response:
     """Send a film to the plain door."""
     return httpx.post(f"{address}/predict", files={"file": ("film", film)}, data={"disable_cam": "true"}, timeout=120)
+
+
+def answers_by_gradio(address: str, films: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Send films by Gradio's client, each as a new visitor; yields each with what is said of it, without end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film"
+        client = Client(address, verbose=False, analytics_enabled=False, download_files=folder)
+        try:
+            for film in itertools.cycle(films):
+                path.write_bytes(film)
+                client.reset_session()
+                answer, _ = client.predict(handle_file(path), api_name="/predict")
+                yield film, _less_what_differs(answer)
+        finally:
+            client.close()
 
 
 def load(
@@ -146,7 +170,8 @@ def load(
         address: Of the server.
         pid: Of the server's process.
         films: Films that can be read; each is also sent cut short.
-        clients: Threads that send one film after the other; two more, one that cancels and one that reads slowly.
+        clients: Threads that send one film after the other; three more, one that cancels, one that reads slowly and one
+            that is Gradio's.
         seconds: How long.
         seed: Of who sends what.
     """
@@ -154,6 +179,7 @@ def load(
     alone = {film: what_is_said(ask(address, film)) for film in (*films, *broken)}
     for film in films:  # the warm-up: every path of the server has been taken once
         ask(address, film)
+    next(answers_by_gradio(address, films))
     before, tally, deadline = resident_bytes(pid), Tally(), time.monotonic() + seconds
 
     def send(number: int) -> None:
@@ -179,9 +205,19 @@ def load(
                 tally.fault(f"/health answered {status}")
             time.sleep(0.2)
 
+    def ask_gradio() -> None:
+        for film, answer in answers_by_gradio(address, films):
+            with tally.lock:
+                tally.codes["ok by Gradio"] += 1
+            if {"status": 200} | answer != alone[film]:
+                tally.fault("another answer by Gradio's client than alone")
+            if time.monotonic() > deadline:
+                return
+
     tasks: list[Callable[[], None]] = [lambda number=number: send(number) for number in range(clients)]  # type: ignore[misc]
     tasks += [
         look_at_health,
+        ask_gradio,
         lambda: _cancel(address, films[0], deadline),
         lambda: _read_slowly(address, films[0], deadline),
     ]

@@ -13,6 +13,7 @@ from pneumonet.errors import (
     UnreadableImageError,
     UnsupportedFormatError,
 )
+from pneumonet.language import said
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading.dicom import is_dicom, read_dicom
 from pneumonet.reading.dicom_directory import is_dicom_directory, pictures_of
@@ -52,10 +53,10 @@ def read_radiograph(
     _check_frame(frame)
     data = read_bytes(source, limits)
     if not data:
-        raise EmptyFileError("The file is empty.")
+        raise EmptyFileError(said("The file is empty."))
     if len(data) > limits.max_bytes:
         raise _too_large(limits)
-    with translated("The file is damaged or incomplete, so its picture could not be read."):
+    with translated(said("The file is damaged or incomplete, so its picture could not be read.")):
         radiograph = _read(data, frame, limits)
     if not np.isfinite(radiograph.pixels).all():
         raise UnreadableImageError(NOT_NUMBERS)
@@ -68,7 +69,7 @@ def _read(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiograph:
         return read_dicom(data, frame, limits)
     if raster_format(data) is not None:
         return read_raster(data, frame, limits)
-    raise UnsupportedFormatError("The file is not a picture that PneumoNet reads.")
+    raise UnsupportedFormatError(said("The file is not a picture that PneumoNet reads."))
 
 
 def _check_frame(frame: object) -> None:
@@ -89,7 +90,7 @@ def read_bytes(source: object, limits: ReadingLimits = _DEFAULT_LIMITS) -> bytes
         UnreadableImageError: If a file cannot be opened.
     """
     if source is None or (isinstance(source, str) and not source):
-        raise NoFileError("No file was sent.")
+        raise NoFileError(said("No file was sent."))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if not isinstance(source, (str, os.PathLike)):
@@ -98,7 +99,7 @@ def read_bytes(source: object, limits: ReadingLimits = _DEFAULT_LIMITS) -> bytes
             hint="Give the file's bytes, or the path of the file.",
         )
     # The message leaves the path out: a film's name often holds the patient's.
-    with translated("The file could not be opened: it does not exist, or it is not a readable file."):
+    with translated(said("The file could not be opened: it does not exist, or it is not a readable file.")):
         return _load(Path(source), limits)
 
 
@@ -112,4 +113,6 @@ def _load(path: Path, limits: ReadingLimits) -> bytes:
 
 
 def _too_large(limits: ReadingLimits) -> FileTooLargeError:
-    return FileTooLargeError(f"The file is larger than the limit of {in_megabytes(limits.max_bytes)}.")
+    return FileTooLargeError(
+        said("The file is larger than the limit of {limit}.", limit=in_megabytes(limits.max_bytes))
+    )

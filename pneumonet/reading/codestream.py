@@ -1,48 +1,62 @@
-"""The size that a compressed picture inside a DICOM file declares of itself."""
+"""What a compressed picture inside a DICOM file declares of itself.
 
-import struct
+A decoder makes room for what the codestream says, whatever the DICOM tags say.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
-_J2K_START_AND_SIZE: Final = b"\xff\x4f\xff\x51"
-_JPEG_START: Final = b"\xff\xd8"
+import _CharLS  # type: ignore[import-not-found]
+from PIL.JpegImagePlugin import JpegImageFile
+
+from pneumonet.reading.limits import MOST_PARTS, too_many_parts
+from pneumonet.reading.parts import check_parts
+
 # SOF0 to SOF15 without DHT, JPG and DAC, which share the range; and SOF55, JPEG-LS's.
-_JPEG_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-_JPEG_SCAN_MARKERS: Final = (0xD9, 0xDA)
+_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
-def declared_size(codestream: bytes) -> tuple[int, int] | None:
-    """Return the largest (width, height) that a JPEG, JPEG-LS or JPEG 2000 codestream declares.
+@dataclass(frozen=True)
+class Declared:
+    """A codestream's width, height and components, 3 of which are colour."""
 
-    A decoder makes room for what the codestream says, whatever the DICOM tags say.
+    width: int
+    height: int
+    components: int
 
-    Returns:
-        None where the bytes are no such codestream, as in RLE.
+
+def declared_jpeg(codestream: bytes) -> Declared:
+    """Read the header as Pillow does, which decodes it: what stands between two markers it steps over.
+
+    Raises:
+        UnreadableImageError: If the codestream is made of too many parts.
+        SyntaxError: If it is no JPEG.
     """
-    sizes = _jpeg_sizes(codestream) if codestream.startswith(_JPEG_START) else _j2k_sizes(codestream)
-    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+    _check_steps(codestream)
+    check_parts(codestream, "JPEG")
+    picture = JpegImageFile(BytesIO(codestream))
+    with picture:
+        return Declared(*picture.size, picture.layers)
 
 
-def _jpeg_sizes(codestream: bytes) -> list[tuple[int, int]]:
-    sizes, at = [], 2
-    while at + 9 <= len(codestream) and codestream[at] == 0xFF:
-        marker = codestream[at + 1]
-        if marker in _JPEG_SCAN_MARKERS:
-            break
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if marker in _JPEG_FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", codestream, at + 5)
-            sizes.append((width, height))
-        at += 2 + int(struct.unpack_from(">H", codestream, at + 2)[0])
-    return sizes
+def declared_jpeg_ls(codestream: bytes) -> Declared:
+    """Read the header as CharLS does, which decodes it and takes a size from several segments.
+
+    Raises:
+        UnreadableImageError: If the codestream is made of too many parts.
+        RuntimeError: If it is no JPEG-LS.
+    """
+    _check_steps(codestream)
+    header = _CharLS.read_header(codestream)
+    return Declared(header["width"], header["height"], header["components"])
 
 
-def _j2k_sizes(codestream: bytes) -> list[tuple[int, int]]:
-    # The marker may come after boxes of JP2. It cannot occur inside packed data, so a second one is a decoy at most.
-    sizes, at = [], codestream.find(_J2K_START_AND_SIZE)
-    while at >= 0 and at + 24 <= len(codestream):
-        right, bottom, left, top = struct.unpack_from(">4I", codestream, at + 8)
-        sizes.append((right - left, bottom - top))
-        at = codestream.find(_J2K_START_AND_SIZE, at + 4)
-    return sizes
+def _check_steps(codestream: bytes) -> None:
+    """Go the way to the frame header that pydicom goes, which takes whatever it finds for a segment with a length."""
+    at = 2
+    for _ in range(MOST_PARTS):
+        if at + 4 > len(codestream) or (codestream[at] == 0xFF and codestream[at + 1] in _FRAME_MARKERS):
+            return
+        at += 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
+    raise too_many_parts()

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom import dcmread
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pneumonet.errors import ConfigError, UnreadableImageError
 from pneumonet.reading.limits import translated
@@ -16,7 +17,8 @@ _OFFSETS: Final = ("OffsetOfTheNextDirectoryRecord", "OffsetOfReferencedLowerLev
 def is_dicom_directory(path: Path) -> bool:
     """Whether a file's content, never its name, is a DICOM directory."""
     try:
-        meta = dcmread(path, specific_tags=["FileSetID"], stop_before_pixels=True).file_meta
+        # Not `dcmread`: it inflates a deflated film whole, whatever that comes to.
+        meta = read_file_meta_info(path)
     except Exception:  # no parser's error says more than that this is no DICOM
         return False
     return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
@@ -32,6 +34,8 @@ def pictures_of(path: Path) -> list[str]:
     """
     try:
         with translated("The DICOM directory is damaged or incomplete."):
+            if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise UnreadableImageError("The DICOM directory is deflated, which none may be (PS3.10 8.6).")
             records = list(dcmread(path).get("DirectoryRecordSequence") or ())
             # pydicom takes what is there of a file cut short, and films would be missing without a word.
             if any(int(record.get(name) or 0) >= path.stat().st_size for record in records for name in _OFFSETS):

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels import apply_rescale, apply_windowing
 
+from pneumonet.language import said
 from pneumonet.reading.dicom_tags import first_of, number_of, text_of, whole_number_of
 from pneumonet.reading.tones import Pixels, fill_gaps, scale_to_range
 
-ODD_WINDOW: Final = "The film's display window is not usable; its own range of tones was used."
-ODD_RESCALE: Final = "The film's rescale slope is not usable; its values were taken as stored."
-ODD_LOOK_UP: Final = "The film's lookup table is not usable; it was left out."
+ODD_WINDOW: Final = said("The film's display window is not usable; its own range of tones was used.")
+ODD_RESCALE: Final = said("The film's rescale slope is not usable; its values were taken as stored.")
+ODD_LOOK_UP: Final = said("The film's lookup table is not usable; it was left out.")
 _WINDOW_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 

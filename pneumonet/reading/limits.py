@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pneumonet.errors import FrameNotFoundError, PneumoNetError, TooManyPixelsError, UnreadableImageError
+from pneumonet.language import Said, said
+
+# Chunks, markers, frames, pages, fragments or directory entries: a film has tens, a long sequence thousands.
+MOST_PARTS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,13 @@ class ReadingLimits:
     max_pixels: int = 40_000_000
 
 
-def in_megabytes(size: int) -> str:
+def in_megabytes(size: int) -> Said:
     """Word a number of bytes in units of 1,000,000.
 
     >>> in_megabytes(10_000_000), in_megabytes(1_500)
     ('10 MB', '0.0015 MB')
     """
-    return f"{size / 1e6:g} MB"
+    return said("{megabytes:g} MB", megabytes=size / 1e6)
 
 
 def check_pixels(width: int, height: int, limits: ReadingLimits, *, decoded_frames: int = 1) -> None:
@@ -46,13 +50,29 @@ def check_pixels(width: int, height: int, limits: ReadingLimits, *, decoded_fram
         UnreadableImageError: If there are no pixels.
     """
     if width < 1 or height < 1:
-        raise UnreadableImageError("The file declares a picture without pixels.")
+        raise UnreadableImageError(said("The file declares a picture without pixels."))
     if width * height * decoded_frames > limits.max_pixels:
-        frames = f" in {decoded_frames} frames" if decoded_frames > 1 else ""
+        found = {"width": width, "height": height, "millions": limits.max_pixels / 1e6}
+        if decoded_frames > 1:
+            raise TooManyPixelsError(
+                said(
+                    "The file declares {width:,} x {height:,} pixels in {frames} frames; the limit is {millions:g} "
+                    "million pixels.",
+                    frames=decoded_frames,
+                    **found,
+                )
+            )
         raise TooManyPixelsError(
-            f"The file declares {width:,} x {height:,} pixels{frames}; "
-            f"the limit is {limits.max_pixels / 1e6:g} million pixels."
+            said("The file declares {width:,} x {height:,} pixels; the limit is {millions:g} million pixels.", **found)
         )
+
+
+def too_many_parts() -> UnreadableImageError:
+    """Return the refusal of a file whose pieces, each cheap to write, would cost a decoder too much together."""
+    return UnreadableImageError(
+        said("The file is made of too many parts to be a film."),
+        hint=said("Export the film again, as a plain PNG, JPEG or DICOM file."),
+    )
 
 
 def pick_frame(frame: int | None, frames: int) -> tuple[int, tuple[str, ...]]:
@@ -66,10 +86,13 @@ def pick_frame(frame: int | None, frames: int) -> tuple[int, tuple[str, ...]]:
     """
     index = 0 if frame is None else frame
     if not 0 <= index < frames:
-        has = "1 frame" if frames == 1 else f"{frames} frames"
-        raise FrameNotFoundError(f"The file has {has}; there is no frame of index {index}.")
-    told = (f"The file has {frames} frames; frame {index + 1} was read.",) if frames > 1 else ()
-    return index, told
+        if frames == 1:
+            raise FrameNotFoundError(said("The file has 1 frame; there is no frame of index {index}.", index=index))
+        raise FrameNotFoundError(
+            said("The file has {frames} frames; there is no frame of index {index}.", frames=frames, index=index)
+        )
+    told = said("The file has {frames} frames; frame {number} was read.", frames=frames, number=index + 1)
+    return index, (told,) if frames > 1 else ()
 
 
 @contextmanager

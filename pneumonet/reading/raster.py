@@ -17,10 +17,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pneumonet.errors import UnreadableImageError
+from pneumonet.language import said
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading.deep_colour import deep_tones
+from pneumonet.reading.directories import check_exif
 from pneumonet.reading.limits import ReadingLimits, check_pixels, pick_frame
-from pneumonet.reading.tiff import TiffFile, only_page, tiff_pages
+from pneumonet.reading.parts import check_parts
+from pneumonet.reading.tiff import TiffFile, check_tiles, only_page, tiff_pages
 from pneumonet.reading.tones import Pixels, grey_of_picture, scale_floats, scale_integers
 
 
@@ -55,8 +58,10 @@ def read_raster(data: bytes, frame: int | None, limits: ReadingLimits) -> Radiog
     if name == "TIFF":
         pages = tiff_pages(data)
         index, told = pick_frame(frame, len(pages))
-        tones = _decoded(name, only_page(data, pages[index]), 0, limits)
-        return _radiograph(name, tones, index, len(pages), told)
+        page = only_page(data, pages[index])
+        check_parts(page, name)
+        return _radiograph(name, _decoded(name, page, 0, limits), index, len(pages), told)
+    check_parts(data, name)
     if name == "WEBP":
         # Pillow's decoder makes room for the whole canvas as soon as it opens the file.
         check_pixels(*_webp_size(data), limits)
@@ -90,8 +95,12 @@ def _decoded(name: str, data: bytes, index: int, limits: ReadingLimits) -> _Tone
     with _PLUGINS[name](BytesIO(data)) as picture:
         # A frame of an animation is drawn over the ones before it, so they are decoded too.
         check_pixels(*picture.size, limits, decoded_frames=index + 1)
-        picture.seek(index)
-        check_pixels(*picture.size, limits)  # a frame of a GIF may enlarge its canvas
+        if isinstance(picture, TiffFile):
+            check_tiles(picture, limits)
+        for step in range(index + 1):
+            picture.seek(step)
+            # A frame of a GIF may enlarge its canvas, and the next step decodes it.
+            check_pixels(*picture.size, limits, decoded_frames=step + 1)
         picture.load()
         tones = _deep_tones(picture) if picture.mode in _DEEP_MODES else _colour_tones(picture, name, data)
         return replace(tones, pixels=_upright(tones.pixels, _orientation(picture)))
@@ -126,9 +135,17 @@ def _positive(pixels: Pixels, picture: ImageFile) -> Pixels:
 def _orientation(picture: ImageFile) -> int:
     # A film is not refused over a damaged tag; and Pillow has many ways to fail on one.
     try:
+        check_exif(_exif(picture))
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         return 1
+
+
+def _exif(picture: ImageFile) -> bytes:
+    """Return what Pillow would take for EXIF: the block, else the text that ImageMagick keeps it as in a PNG."""
+    text: str = picture.info.get("Raw profile type exif", "")
+    block: bytes = picture.info.get("exif") or bytes.fromhex("".join(text.split("\n")[3:]))
+    return block
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -147,7 +164,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8 " and len(data) >= 30:
         width, height = struct.unpack("<HH", data[26:30])
         return width & 0x3FFF, height & 0x3FFF
-    raise UnreadableImageError("The file's header is damaged or incomplete.")
+    raise UnreadableImageError(said("The file's header is damaged or incomplete."))
 
 
 _MAGIC: Final = {

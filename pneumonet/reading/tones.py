@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
 from pneumonet.errors import UnreadableImageError
+from pneumonet.language import said
 
 Pixels = NDArray[np.float32]
 
-NOT_NUMBERS: Final = "The file's pixels are not numbers."
-_GAPS_FILLED: Final = "Some of the file's pixels are not numbers; they were shown as its darkest tone."
+NOT_NUMBERS: Final = said("The file's pixels are not numbers.")
+_GAPS_FILLED: Final = said("Some of the file's pixels are not numbers; they were shown as its darkest tone.")
 _HALF_OF_THE_LARGEST: Final = float(np.finfo(np.float64).max) / 2  # two numbers within it have a finite difference
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's "L"
 

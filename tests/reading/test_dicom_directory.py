@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pneumonet.errors import ConfigError
 from pneumonet.reading import is_dicom_directory, pictures_of
@@ -15,10 +15,12 @@ from pneumonet.reading import is_dicom_directory, pictures_of
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
 
 
-def directory(*file_ids: list[str] | str, kind: str = "IMAGE", in_use: int = 0xFFFF) -> bytes:
+def directory(
+    *file_ids: list[str] | str, kind: str = "IMAGE", in_use: int = 0xFFFF, syntax: str = ExplicitVRLittleEndian
+) -> bytes:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.DirectoryRecordSequence = []
@@ -79,3 +81,14 @@ def test_a_directory_cut_short_is_told_and_loses_no_picture_in_silence(tmp_path:
     path.write_bytes((FOLDER / "DICOMDIR").read_bytes()[:size])
     with pytest.raises(ConfigError, match="cannot be read"):
         pictures_of(path)
+
+
+def test_a_deflated_one_is_told_and_never_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "DICOMDIR"
+    path.write_bytes(directory("A", syntax=DeflatedExplicitVRLittleEndian))
+    inflated: list[bytes] = []
+    monkeypatch.setattr("pydicom.filereader.zlib.decompress", lambda data, *_: inflated.append(data))
+    assert is_dicom_directory(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        pictures_of(path)
+    assert inflated == []

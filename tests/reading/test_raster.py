@@ -376,15 +376,22 @@ class TestFrames:
         data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression="tiff_lzw")
         assert_film(read_radiograph(data, frame=1), phantom(30, 20) / 255)
 
-    def test_a_hundred_thousand_pages_take_no_minutes(self):
+    @staticmethod
+    def pages(count):
         one = tiff_by_hand(np.full((1, 1), 9, np.uint8))
         directory = one[9:-4]
         chain = b"".join(
-            directory + struct.pack("<I", 9 + (index + 1) * (len(directory) + 4) if index < 49_999 else 0)
-            for index in range(50_000)
+            directory + struct.pack("<I", 9 + (index + 1) * (len(directory) + 4) if index < count - 1 else 0)
+            for index in range(count)
         )
-        radiograph = read_radiograph(one[:9] + chain)
-        assert radiograph.frames == 50_000
+        return one[:9] + chain
+
+    def test_ten_thousand_pages_take_no_seconds(self):
+        assert read_radiograph(self.pages(10_000), frame=9_999).frames == 10_000
+
+    def test_more_are_refused(self):
+        with pytest.raises(UnreadableImageError, match="too many parts"):
+            read_radiograph(self.pages(10_001))
 
 
 class TestDamage:
