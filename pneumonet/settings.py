@@ -13,6 +13,26 @@ DEFAULT_SNAPSHOT: Final = Path(__file__).resolve().parents[1] / "model_card"
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 ENGINES: Final = ("auto", "torch", "openvino")
 LOG_FORMATS: Final = ("json", "text")
+METRICS: Final = ("private", "public")
+
+
+@dataclass(frozen=True)
+class OAuthSettings:
+    """What Hugging Face gives a Space whose README says `hf_oauth: true`, and who may ask.
+
+    Attributes:
+        client_id: OAUTH_CLIENT_ID.
+        client_secret: OAUTH_CLIENT_SECRET; signs the cookies too.
+        host: SPACE_HOST, the name that visitors reach the Space by.
+        users: PNEUMONET_OAUTH_USERS: the accounts that may ask.
+        provider: OPENID_PROVIDER_URL.
+    """
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    host: str
+    users: tuple[str, ...]
+    provider: str = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -36,20 +56,28 @@ class Settings:
         request_seconds: PNEUMONET_REQUEST_SECONDS: how long a film may wait and be analysed before its caller is told
             that it took too long. Default 60.
         requests_per_minute: PNEUMONET_REQUESTS_PER_MINUTE: how many POST requests one client may send in a minute, in
-            bursts of a quarter of them; 0 for no limit. Default 1200. A browser sends three a film.
+            bursts of a quarter of them; 0 for no limit. Default 240. A browser sends three a film. The download of a
+            report counts as one.
+        open_requests: PNEUMONET_OPEN_REQUESTS: how many requests one client may have open at a time; 0 for no limit.
+            Default 100. An open page holds one.
         cache_seconds: PNEUMONET_CACHE_SECONDS: how long an answer is kept for the same film again, without any pixel of
             it. Default 0: nothing is kept.
         redis_url: PNEUMONET_REDIS_URL: the Redis server that keeps answers for several processes, such as
             `redis://host:6379/0`. Default: each process's own memory.
         batch_wait_ms: PNEUMONET_BATCH_WAIT_MS: how many milliseconds a film may wait for others to share its pass; 0
             for a pass each. Default: 10 on an accelerator, 0 on a CPU.
+        metrics: PNEUMONET_METRICS: private, GET /metrics answers this machine, or whoever logs in where that is wanted;
+            or public, everybody.
         log_format: PNEUMONET_LOG_FORMAT: json, one object a line, or text.
         otlp_endpoint: OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector that gets a trace of each answer, over
             HTTP, such as `http://collector:4318`. Default: none is sent.
         allowed_origins: PNEUMONET_ALLOWED_ORIGINS: the other sites whose pages may ask, such as
             `https://example.org`, with commas between. Default none.
+        mcp: PNEUMONET_MCP: 1 opens the door for agents, Gradio's MCP server at `/gradio_api/mcp/`
+            (requirements-mcp.txt). Default 0.
         is_space: SPACE_ID is set, as Hugging Face sets it on a Space.
         users: PNEUMONET_AUTH: who may ask, as `user:password` with commas between. Default everybody.
+        oauth: PNEUMONET_OAUTH_USERS: the Hugging Face accounts that may ask, on a Space, with commas between.
     """
 
     model: str = str(DEFAULT_SNAPSHOT)
@@ -64,15 +92,19 @@ class Settings:
     max_pixels: int = 40_000_000
     max_waiting: int = 32
     request_seconds: int = 60
-    requests_per_minute: int = 1200
+    requests_per_minute: int = 240
+    open_requests: int = 100
     cache_seconds: int = 0
     redis_url: str | None = field(default=None, repr=False)
     batch_wait_ms: int | None = None
+    metrics: str = "private"
     log_format: str = "json"
     otlp_endpoint: str | None = None
     allowed_origins: tuple[str, ...] = ()
+    mcp: bool = False
     is_space: bool = False
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    oauth: OAuthSettings | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -95,15 +127,19 @@ class Settings:
             max_pixels=_number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 40, 1, 1000) * 1_000_000,
             max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 32, 0, 10_000),
             request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
-            requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 1200, 0, 1_000_000),
+            requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 240, 0, 1_000_000),
+            open_requests=_number(values, ("PNEUMONET_OPEN_REQUESTS",), 100, 0, 1_000_000),
             cache_seconds=_number(values, ("PNEUMONET_CACHE_SECONDS",), 0, 0, 86_400),
             redis_url=values.get("PNEUMONET_REDIS_URL") or None,
             batch_wait_ms=_number(values, ("PNEUMONET_BATCH_WAIT_MS",), None, 0, 1000),
             otlp_endpoint=_web_address(values, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+            metrics=_one_of(values, "PNEUMONET_METRICS", METRICS),
             log_format=_one_of(values, "PNEUMONET_LOG_FORMAT", LOG_FORMATS),
             allowed_origins=_origins(values),
+            mcp=_one_of(values, "PNEUMONET_MCP", ("0", "1")) == "1",
             is_space=bool(values.get("SPACE_ID")),
             users=_users(values),
+            oauth=_oauth(values),
         )
 
 
@@ -168,6 +204,27 @@ def _users(values: Mapping[str, str]) -> dict[str, str]:
         # The value itself is a secret and stays out of the message.
         raise ConfigError("Expected PNEUMONET_AUTH to be user:password, or several with commas between.")
     return users
+
+
+def _oauth(values: Mapping[str, str]) -> OAuthSettings | None:
+    users = tuple(_listed(values, "PNEUMONET_OAUTH_USERS"))
+    if not users:
+        return None
+    names = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "SPACE_HOST")
+    if missing := [name for name in names if not values.get(name)]:
+        # Not an open door: who lists accounts wants nobody else.
+        raise ConfigError(
+            f"PNEUMONET_OAUTH_USERS is set, and {', '.join(missing)} is not.",
+            hint="On a Space, put `hf_oauth: true` into its README's front matter; elsewhere use PNEUMONET_AUTH.",
+        )
+    provider = (_web_address(values, "OPENID_PROVIDER_URL") or OAuthSettings.provider).rstrip("/")
+    return OAuthSettings(
+        client_id=values["OAUTH_CLIENT_ID"],
+        client_secret=values["OAUTH_CLIENT_SECRET"],
+        host=values["SPACE_HOST"],
+        users=users,
+        provider=provider,
+    )
 
 
 def _listed(values: Mapping[str, str], name: str) -> list[str]:

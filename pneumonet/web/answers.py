@@ -11,7 +11,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
+from pneumonet.language import Language, said
+from pneumonet.web.languages import spoken
 from pneumonet.web.logs import log_request
+from pneumonet.web.metrics import TURNED_AWAY
 from pneumonet.web.request_id import new_request_id
 
 logger = logging.getLogger("pneumonet.doors")
@@ -24,27 +27,35 @@ def milliseconds_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def as_error(error: PneumoNetError, request_id: str) -> dict[str, Any]:
+def as_error(error: PneumoNetError, request_id: str, language: Language) -> dict[str, Any]:
     """Return the JSON object that every failed request answers with."""
-    body: dict[str, Any] = {"error": error.message, "code": error.code, "hint": error.hint, "request_id": request_id}
+    body = {"error": language(error.message), "code": error.code, "hint": language(error.hint)}
+    answer: dict[str, Any] = body | {"request_id": request_id}
     if isinstance(error, AdmissionError):
-        body["reasons"] = [{"code": reason.code, "message": reason.message} for reason in error.reasons]
-    return body
+        answer["reasons"] = [{"code": reason.code, "message": language(reason.message)} for reason in error.reasons]
+    return answer
 
 
-def error_response(error: PneumoNetError, request_id: str) -> JSONResponse:
+def error_response(error: PneumoNetError, request_id: str, language: Language) -> JSONResponse:
     """Return an error as a response, with Retry-After where waiting helps."""
-    return JSONResponse(as_error(error, request_id), status_code=error.http_status, headers=_headers(error))
+    body, headers = as_error(error, request_id, language), _headers(error, language)
+    return JSONResponse(body, status_code=error.http_status, headers=headers)
 
 
-def text_response(error: PneumoNetError) -> PlainTextResponse:
+def text_response(error: PneumoNetError, language: Language) -> PlainTextResponse:
     """Return an error as plain text: what Gradio's clients show of a failed upload as it stands."""
-    return PlainTextResponse(error.told, error.http_status, _headers(error))
+    return PlainTextResponse(language(error.told), error.http_status, _headers(error, language))
 
 
-def _headers(error: PneumoNetError) -> dict[str, str]:
+def not_found(sentence: str, hint: str, request_id: str, language: Language) -> JSONResponse:
+    """Return the answer to a request for what is not there."""
+    body = {"error": language(sentence), "code": "not_found", "hint": language(hint), "request_id": request_id}
+    return JSONResponse(body, status_code=404, headers=NO_STORE | spoken(language))
+
+
+def _headers(error: PneumoNetError, language: Language) -> dict[str, str]:
     wait = error.retry_after_seconds
-    return NO_STORE if wait is None else NO_STORE | {"Retry-After": str(wait)}
+    return NO_STORE | spoken(language) | ({} if wait is None else {"Retry-After": str(wait)})
 
 
 def request_id_of(request: Request) -> str:
@@ -54,11 +65,22 @@ def request_id_of(request: Request) -> str:
 
 def too_large(limit: int) -> FileTooLargeError:
     """Return the error for a film of more than `limit` bytes."""
-    return FileTooLargeError(f"The file is larger than {limit / 1e6:g} MB, the most that this server takes.")
+    return FileTooLargeError(
+        said("The file is larger than {limit:g} MB, the most that this server takes.", limit=limit / 1e6)
+    )
 
 
 def log_refusal(request_id: str, door: str, code: str, started: float | None = None, route: str | None = None) -> None:
-    """Log a request that got no further, in the line that every answer gets; `started` is a `time.perf_counter()`."""
+    """Log and count a request that got no further, in the line that every answer gets.
+
+    Args:
+        request_id: As in the answer.
+        door: As in `log_request`.
+        code: As in `log_request`.
+        started: A `time.perf_counter()`.
+        route: As in `log_request`.
+    """
+    TURNED_AWAY.labels(code).inc()
     log_request(request_id, door, code, 0.0 if started is None else milliseconds_since(started), route)
 
 
@@ -69,15 +91,15 @@ def unforeseen(error: Exception, request_id: str) -> InternalError:
     """
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("request=%s failed with %s at\n%s", request_id, type(error).__name__, place)
-    return InternalError("Something went wrong on our side.")
+    return InternalError(said("Something went wrong on our side."))
 
 
 @contextmanager
-def refusals_logged(request_id: str, door: str) -> Iterator[None]:
-    """Log an error that is raised before a film reaches the service, which logs every film that does."""
+def refusals_logged(request_id: str, door: str, route: str | None = None) -> Iterator[None]:
+    """Log an error that is raised where the service, which logs every film that reaches it, is not asked."""
     started = time.perf_counter()
     try:
         yield
     except PneumoNetError as error:
-        log_refusal(request_id, door, error.code, started)
+        log_refusal(request_id, door, error.code, started, route)
         raise

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -17,7 +17,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, NoFileError, PneumoNetError
+from pneumonet.language import said
 from pneumonet.web.answers import too_large
+from pneumonet.web.metrics import HELD_BYTES
 
 # What may surround the film in a body: boundaries, headers, the other fields.
 _ENVELOPE_BYTES: Final = 64 * 1024
@@ -27,7 +29,6 @@ _DRAINED_BYTES: Final = 64_000_000
 _BODY_SECONDS: Final = 60.0
 # All the bodies that arrive at one time, whatever the door.
 _IN_FLIGHT_BYTES: Final = 200_000_000
-_FILM_IN_JSON: Final = re.compile(rb'"file_data"\s*:\s*"')
 _WHITE: Final = b" \t\r\n\f\v"
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -44,6 +45,9 @@ class Question:
 
 class _InFlight:
     count = 0
+
+
+HELD_BYTES.labels("bodies").set_function(lambda: _InFlight.count)
 
 
 async def read_body(request: Request, limit: int, excess_error: PneumoNetError) -> AsyncGenerator[bytes, None]:
@@ -70,7 +74,7 @@ async def read_body(request: Request, limit: int, excess_error: PneumoNetError) 
                 if excess or count > limit:
                     continue
                 if _InFlight.count + len(chunk) > _IN_FLIGHT_BYTES:
-                    raise BusyError("Too many bytes arrive at once.")
+                    raise BusyError(said("Too many films wait to be analysed."))
                 held += len(chunk)
                 _InFlight.count += len(chunk)
                 yield chunk
@@ -142,10 +146,10 @@ async def read_question(request: Request, limit: int) -> Question:
         async for _ in read_body(request, limit + _ENVELOPE_BYTES, too_large(limit)):
             pass
         if not kind:
-            raise NoFileError("The request holds no film.")
+            raise NoFileError(said("No file was sent."))
         raise BadRequestError("Expected the content type multipart/form-data or application/json.")
     if not film:
-        raise EmptyFileError("The file is empty: it has no bytes.")
+        raise EmptyFileError(said("The file is empty."))
     if len(film) > limit:
         raise too_large(limit)
     return Question(film, _flag(fields, "disable_cam"), _flag(fields, "force"), _frame(fields))
@@ -177,40 +181,61 @@ def _whole(text: str) -> int | str:
 
 
 async def _of_json(request: Request, limit: int) -> tuple[bytes, Mapping[str, object]]:
-    most = 4 * (limit + 2) // 3 + _ENVELOPE_BYTES
-    body = b"".join([chunk async for chunk in read_body(request, most, too_large(limit))])
-    return await anyio.to_thread.run_sync(_understood, body)
-
-
-def _understood(body: bytes) -> tuple[bytes, Mapping[str, object]]:
-    # Python's parser holds up every thread, for long where there are many values: all but the film must be small.
-    film = _FILM_IN_JSON.search(body) if len(body) > _ENVELOPE_BYTES else None
-    film_bytes = body.find(b'"', film.end()) - film.end() if film else 0
-    if len(body) - film_bytes > _ENVELOPE_BYTES:
-        raise BadRequestError("The JSON body holds more than 64 kB beside the film in `file_data`.")
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError("The body is not valid JSON.") from error
-    if not isinstance(fields, dict):
-        raise BadRequestError("Expected the JSON body to be an object with the field `file_data`.")
+    fields = await read_json(request, limit, "file_data")
     data = fields.pop("file_data", None)
     if data is None:
         raise NoFileError("The JSON body has no field `file_data`.")
     if not isinstance(data, str):
         raise BadRequestError("Expected `file_data` to be a string of base64 or a data URI.")
-    return _decoded(data), fields
+    return await anyio.to_thread.run_sync(decoded, data, "file_data"), fields
 
 
-def _decoded(data: str) -> bytes:
+async def read_json(request: Request, film_limit: int, film_field: str) -> dict[str, Any]:
+    """Read a JSON object that holds little but a film.
+
+    Args:
+        request: The request.
+        film_limit: The most bytes of a film, as the error tells it.
+        film_field: The field, at any depth, whose text may be a film as base64.
+
+    Raises:
+        BadRequestError: If the body is no JSON object, or holds too much beside the film.
+        FileTooLargeError: If the body is too large.
+    """
+    most = 4 * (film_limit + 2) // 3 + _ENVELOPE_BYTES
+    body = b"".join([chunk async for chunk in read_body(request, most, too_large(film_limit))])
+    return await anyio.to_thread.run_sync(_understood, body, film_field)
+
+
+def _understood(body: bytes, film_field: str) -> dict[str, Any]:
+    # Python's parser holds up every thread, for long where there are many values: all but the film must be small.
+    film = re.search(rb'"%s"\s*:\s*"' % film_field.encode(), body) if len(body) > _ENVELOPE_BYTES else None
+    film_bytes = body.find(b'"', film.end()) - film.end() if film else 0
+    if len(body) - film_bytes > _ENVELOPE_BYTES:
+        raise BadRequestError(f"The JSON body holds more than 64 kB beside the film in `{film_field}`.")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("The body is not valid JSON.") from error
+    if not isinstance(fields, dict):
+        raise BadRequestError(f"Expected the JSON body to be an object with the field `{film_field}`.")
+    return fields
+
+
+def decoded(data: str, field: str) -> bytes:
+    """Return the bytes of base64 or of a data URI.
+
+    Raises:
+        BadRequestError: If it is neither; the error names the field.
+    """
     if data[:5].lower() == "data:":
         head, comma, data = data.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise BadRequestError("Expected the data URI in `file_data` to be of the form data:...;base64,....")
+            raise BadRequestError(f"Expected the data URI in `{field}` to be of the form data:...;base64,....")
     try:
         return base64.b64decode(data.encode("ascii").translate(None, _WHITE), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequestError("Expected `file_data` to be base64, but it does not decode.") from error
+        raise BadRequestError(f"Expected `{field}` to be base64, but it does not decode.") from error
 
 
 def _flag(fields: Mapping[str, object], name: str) -> bool:

@@ -22,6 +22,7 @@ from pneumonet import __version__
 from pneumonet.admission import Admission
 from pneumonet.errors import AdmissionError, ConfigError, Reason
 from pneumonet.finding import NO_FILM, Finding, ModelInfo
+from pneumonet.language import as_data, from_data
 from pneumonet.radiograph import Radiograph
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import CLASS_NAMES, Risk
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _MOST_ENTRIES: Final = 1000
 _PREFIX: Final = "pneumonet:answer:"
 _REDIS_SECONDS: Final = 0.5
+# For so long films are answered without a server that did not answer: each would wait for it in its turn.
+_RESPITE_SECONDS: Final = 5.0
 # Part of each key: an answer kept by a PneumoNet that wrote it in another way is not read.
 _FORMAT: Final = 1
 
@@ -81,8 +84,13 @@ class MemoryStore:
 class RedisStore:
     """A Redis server that several processes share. Where it is out of reach films are answered without it."""
 
-    def __init__(self, url: str, seconds: int) -> None:
+    def __init__(self, url: str, seconds: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Connect at the first use.
+
+        Args:
+            url: Of the server.
+            seconds: How long a value is kept.
+            clock: Seconds, rising.
 
         Raises:
             ConfigError: If the address is none, or the redis package is missing.
@@ -99,7 +107,8 @@ class RedisStore:
         except ValueError as error:
             # The address may hold a password and stays out of the message.
             raise ConfigError("Expected PNEUMONET_REDIS_URL to be an address such as redis://host:6379/0.") from error
-        self._seconds, self._failure, self._is_down = seconds, redis.RedisError, False
+        self._seconds, self._failure, self._clock = seconds, redis.RedisError, clock
+        self._is_down, self._asked_again = False, 0.0
 
     def get(self, key: str) -> bytes | None:
         """Return what is kept, None where nothing is or the server is out of reach."""
@@ -111,17 +120,26 @@ class RedisStore:
         self._tried(lambda: self._client.set(_PREFIX + key, value, ex=self._seconds))
 
     def _tried(self, call: Callable[[], Any]) -> Any:
+        if self._is_down:
+            if self._clock() < self._asked_again:
+                return None
+            # One film finds out whether it is back; those beside it go without.
+            self._rest()
         try:
             result = call()
         except (self._failure, OSError) as error:
             if not self._is_down:
                 _log.warning("Redis cannot be reached (%s): films are answered without it.", type(error).__name__)
+            self._rest()
             self._is_down = True
             return None
         if self._is_down:
             _log.info("Redis can be reached again.")
         self._is_down = False
         return result
+
+    def _rest(self) -> None:
+        self._asked_again = self._clock() + _RESPITE_SECONDS
 
 
 class AnswerCache:
@@ -182,7 +200,7 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
         "accepted": outcome.admission.accepted,
         "reasons": _reasons(outcome.admission.reasons),
         "members": outcome.member_probabilities,
-        "warnings": outcome.warnings,
+        "warnings": [as_data(warning) for warning in outcome.warnings],
         "saliency": {
             source: {label: _packed_map(m) for label, m in maps.items()} for source, maps in outcome.saliency.items()
         },
@@ -191,7 +209,7 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
 
 def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], Outcome]:
     if "refused" in kept:
-        refusal = AdmissionError(tuple(Reason(code, message) for code, message in kept["refused"]))
+        refusal = AdmissionError(_kept_reasons(kept["refused"]))
         return lambda film: refusal
     values = list(kept["probabilities"].values())
     if (
@@ -206,20 +224,24 @@ def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], O
         confidence=kept["confidence"],
         prediction_set=tuple(kept["prediction_set"]),
         risk=Risk[kept["risk"]],
-        admission=Admission(kept["accepted"], tuple(Reason(code, message) for code, message in kept["reasons"])),
+        admission=Admission(kept["accepted"], _kept_reasons(kept["reasons"])),
         model=info,
         film=NO_FILM,
         saliency={
             source: {label: _unpacked_map(m) for label, m in maps.items()} for source, maps in kept["saliency"].items()
         },
         member_probabilities=kept["members"],
-        warnings=tuple(kept["warnings"]),
+        warnings=tuple(from_data(warning) for warning in kept["warnings"]),
     )
     return lambda film: replace(finding, film=film)
 
 
-def _reasons(reasons: tuple[Reason, ...]) -> list[tuple[str, str]]:
-    return [(reason.code, reason.message) for reason in reasons]
+def _reasons(reasons: tuple[Reason, ...]) -> list[tuple[str, Any]]:
+    return [(reason.code, as_data(reason.message)) for reason in reasons]
+
+
+def _kept_reasons(kept: list[Any]) -> tuple[Reason, ...]:
+    return tuple(Reason(code, from_data(message)) for code, message in kept)
 
 
 def _packed_map(saliency_map: NDArray[np.float32]) -> dict[str, Any]:

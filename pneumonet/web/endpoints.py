@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
+from pneumonet.language import ENGLISH, Language
 from pneumonet.rendering import data_uri, overlay, png
 from pneumonet.web.answers import log_refusal, milliseconds_since, refusals_logged, unforeseen
+from pneumonet.web.languages import language_asked
 from pneumonet.web.request_id import new_request_id
 from pneumonet.web.service import Service
 from pneumonet.web.uploads import outputs, take_file
@@ -23,22 +25,23 @@ _HOW_TO_SEND: Final = (
 )
 
 
-def as_gradio_error(error: PneumoNetError, request_id: str) -> Any:
+def as_gradio_error(error: PneumoNetError, request_id: str, language: Language) -> Any:
     """Return an error as Gradio shows it: a sentence, what to do, the code and the request id."""
-    message = f"{error.message} {error.hint} (code {error.code}, request {request_id})"
-    return gr.Error(" ".join(message.split()), title="No answer", print_exception=False)
+    meta = language("code {code}, request {request}", code=error.code, request=request_id)
+    message = f"{language(error.told)} ({meta})"
+    return gr.Error(" ".join(message.split()), title=language("No answer"), print_exception=False)
 
 
 def add_endpoints(service: Service) -> None:
     """Add the public endpoints `/predict` and `/explain` to the Blocks being built."""
 
-    async def predict(file: Any, force: Any = False) -> tuple[dict[str, Any], dict[str, Any]]:
-        finding, answer = await _answer(service, file, force)
+    async def predict(file: Any, request: gr.Request, force: Any = False) -> tuple[dict[str, Any], dict[str, Any]]:
+        finding, answer = await _answer(service, file, force, language_asked(request))
         picture = await anyio.to_thread.run_sync(lambda: png(overlay(finding)))
         return answer, _file_data(outputs.put(picture, "overlay.png"))
 
-    async def explain(file: Any, force: Any = False) -> dict[str, Any]:
-        finding, answer = await _answer(service, file, force)
+    async def explain(file: Any, request: gr.Request, force: Any = False) -> dict[str, Any]:
+        finding, answer = await _answer(service, file, force, language_asked(request))
         return answer | {"maps": await anyio.to_thread.run_sync(lambda: _maps(finding))}
 
     film = gr.File(label="chest film: JPEG, PNG, TIFF, WebP, BMP or DICOM", visible=False)
@@ -65,7 +68,7 @@ def add_endpoints(service: Service) -> None:
     )
 
 
-async def _answer(service: Service, file: Any, force: Any) -> tuple[Finding, dict[str, Any]]:
+async def _answer(service: Service, file: Any, force: Any, language: Language) -> tuple[Finding, dict[str, Any]]:
     request_id, started = new_request_id(), time.perf_counter()
     try:
         with refusals_logged(request_id, "gradio"):
@@ -74,8 +77,8 @@ async def _answer(service: Service, file: Any, force: Any) -> tuple[Finding, dic
             data = take_file(_path_of(file), service.settings.max_upload_bytes)
         finding = await service.answer(data, request_id=request_id, door="gradio", force=bool(force))
     except PneumoNetError as error:
-        raise as_gradio_error(error, request_id) from None
-    return finding, finding.answer(request_id, milliseconds_since(started))
+        raise as_gradio_error(error, request_id, language) from None
+    return finding, finding.answer(request_id, milliseconds_since(started), language)
 
 
 def _path_of(file: Any) -> str | None:
@@ -126,9 +129,17 @@ def guard(page: Any) -> None:
         finally:
             _forget_values(options.get("state"), block_fn)
         log_refusal(request_id, "gradio", known.code, started)
-        raise as_gradio_error(known, request_id)
+        raise as_gradio_error(known, request_id, _language(options.get("request")))
 
     page.process_api = guarded
+
+
+def _language(request: Any) -> Language:
+    try:
+        return language_asked(request)
+    except AttributeError:
+        # Gradio hands on whatever it has for a request, and sometimes nothing.
+        return ENGLISH
 
 
 def _forget_values(state: Any, block_fn: Any) -> None:

@@ -10,12 +10,15 @@ from typing import Final
 
 from pneumonet.errors import AdmissionError, BusyError
 from pneumonet.finding import Finding
+from pneumonet.language import said
+from pneumonet.web.metrics import HELD_BYTES
 
 HELD_MINUTES: Final = 10
 # So many visitors' films may wait in memory together; beyond it newcomers are refused, and nobody loses a film.
 _HELD_BYTES: Final = 256_000_000
 # What a film of no bytes takes all the same.
 _ENTRY_BYTES: Final = 1_000
+_GAUGE: Final = HELD_BYTES.labels("page")
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Answered:
         outcome: The finding without the film's pixels, or the refusal.
         request_id: As in the log.
         created: When it was said.
+        duration_ms: How long the answer took.
     """
 
     data: bytes
     outcome: Finding | AdmissionError
     request_id: str
     created: datetime
+    duration_ms: float = 0.0
 
 
 class Offers:
@@ -78,9 +83,17 @@ class _Held:
     expired: bool = False
     token: str | None = None
 
+    @property
+    def size(self) -> int:
+        """How many bytes it takes of the memory that all share."""
+        return len(self.film.data) + _ENTRY_BYTES
+
 
 class HeldFilms:
-    """One film for each visitor, in memory only and for ten minutes at most. Used on the event loop alone."""
+    """One film for each visitor, in memory only, until ten minutes after it was chosen or answered at the latest.
+
+    Used on the event loop alone.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
@@ -95,11 +108,13 @@ class HeldFilms:
             BusyError: If too many bytes are held already.
         """
         self.drop(visitor)
-        waiting = sum(len(held.film.data) + _ENTRY_BYTES for held in self._held.values())
+        waiting = sum(held.size for held in self._held.values())
         if self._held and waiting + len(film.data) + _ENTRY_BYTES > _HELD_BYTES:
-            raise BusyError("Too many films wait to be analysed.", hint="Choose yours again in a few minutes.")
-        timer = asyncio.get_running_loop().call_later(HELD_MINUTES * 60, self._expire, visitor)
-        self._held[visitor] = _Held(film, timer)
+            raise BusyError(
+                said("Too many films wait to be analysed."), hint=said("Choose yours again in a few minutes.")
+            )
+        self._held[visitor] = _Held(film, self._timer(visitor))
+        _GAUGE.inc(self._held[visitor].size)
 
     def get(self, visitor: str) -> HeldFilm | None:
         """Return the visitor's film."""
@@ -110,10 +125,11 @@ class HeldFilms:
         if visitor in self._held:
             held = self._held.pop(visitor)
             held.timer.cancel()
+            _GAUGE.dec(held.size)
             offers.take_back(held.token)
 
     def answered(self, visitor: str, film: HeldFilm, answered: Answered) -> str | None:
-        """Hold what was said of a film for as long as the film; the answer before it goes.
+        """Hold what was said of a film for as long as the film, whose time begins anew; the answer before it goes.
 
         Returns:
             The token under which `offers` has it; None where the film is gone.
@@ -123,7 +139,15 @@ class HeldFilms:
             return None
         offers.take_back(held.token)
         held.token = offers.add(answered)
+        held.timer.cancel()
+        held.timer, held.expired = self._timer(visitor), False
         return held.token
+
+    def last_answer(self, visitor: str) -> tuple[str, Answered] | None:
+        """Return the token and the answer that the visitor sees; None where there is none."""
+        token = self._held[visitor].token if visitor in self._held else None
+        answered = offers.get(token) if token else None
+        return (token, answered) if token and answered else None
 
     def asked(self, visitor: str) -> bool:
         """Return whether an answer to the visitor's film was asked for."""
@@ -143,6 +167,9 @@ class HeldFilms:
             held.runs -= 1
             if held.expired and self._held.get(visitor) is held:
                 self._expire(visitor)
+
+    def _timer(self, visitor: str) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(HELD_MINUTES * 60, self._expire, visitor)
 
     def _expire(self, visitor: str) -> None:
         held = self._held[visitor]

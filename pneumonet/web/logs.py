@@ -7,7 +7,7 @@ from typing import Any, Final
 
 logger = logging.getLogger("pneumonet.requests")
 
-_ROUTES: Final = {"rest": "/predict", "gradio": "/gradio_api", "page": "/"}
+_ROUTES: Final = {"rest": "/predict", "gradio": "/gradio_api", "mcp": "/gradio_api/mcp", "page": "/"}
 _FIELDS: Final = ("request_id", "door", "route", "code", "duration_ms")
 
 
@@ -16,7 +16,7 @@ def log_request(request_id: str, door: str, code: str, duration_ms: float, route
 
     Args:
         request_id: As in the answer.
-        door: rest, gradio or page.
+        door: rest, gradio, mcp or page.
         code: ok, cancelled, or an error's stable code.
         duration_ms: How long it took.
         route: From `route_of`; the door's by default.

@@ -18,6 +18,8 @@ NAMES: Final = (
     "pneumonet_queue_length",
     "pneumonet_batch_size",
     "pneumonet_refusals_total",
+    "pneumonet_turned_away_total",
+    "pneumonet_held_bytes",
     "pneumonet_labels_total",
     "pneumonet_cache_hits_total",
     "pneumonet_cache_misses_total",
@@ -25,7 +27,26 @@ NAMES: Final = (
 )
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _ROUTES: Final = ("/predict", "/health", "/api", "/metrics", "/openapi.json", "/schema/report.json")
-_GRADIO_ROUTES: Final = ("upload", "call", "queue", "file=", "run")
+_GRADIO_ROUTES: Final = ("upload", "call", "queue", "file=", "run", "mcp")
+
+
+_DOORS: Final = ("rest", "gradio", "mcp", "page")
+# They exist from the start: an increase over a series that first appears at 1 is 0, and its alert stays silent.
+_ALERTED: Final = ("internal_error", "busy", "took_too_long")
+_TURNED_AWAY: Final = (*_ALERTED, "too_many_requests")
+
+# One of each a process: what turns requests away, or holds films, knows no service.
+TURNED_AWAY: Final = Counter(
+    "pneumonet_turned_away", "Requests that reached no film's answer, by stable code", ["code"], registry=None
+)
+HELD_BYTES: Final = Gauge(
+    "pneumonet_held_bytes",
+    "Bytes of films held in memory: chosen on the page, or in bodies that arrive",
+    ["where"],
+    registry=None,
+)
+for _code in _TURNED_AWAY:
+    TURNED_AWAY.labels(_code)
 
 
 def route_of(path: str) -> str:
@@ -49,6 +70,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(TURNED_AWAY)
+        registry.register(HELD_BYTES)
         self._requests = Counter(
             "pneumonet_requests", "Requests by route and HTTP status", ["route", "code"], registry=registry
         )
@@ -58,6 +81,9 @@ class Metrics:
         self._answers = Counter(
             "pneumonet_answers", "Films by door and stable code, ok or an error's", ["door", "code"], registry=registry
         )
+        for door in _DOORS:
+            for code in _ALERTED:
+                self._answers.labels(door, code)
         self._answer_seconds = Histogram(
             "pneumonet_answer_seconds",
             "From a film to its answer",
@@ -67,7 +93,10 @@ class Metrics:
         )
         self.queue_length = Gauge("pneumonet_queue_length", "Films that wait or are being analysed", registry=registry)
         self.batch_size = Histogram(
-            "pneumonet_batch_size", "Films in one pass", registry=registry, buckets=(1, 2, 4, 8, 16, 32)
+            "pneumonet_batch_size",
+            "Films in one pass of the backbones",
+            registry=registry,
+            buckets=(1, 2, 4, 8, 16, 32),
         )
         self._refusals = Counter("pneumonet_refusals", "Films refused, by reason", ["reason"], registry=registry)
         self._labels = Counter("pneumonet_labels", "Films answered, by class", ["label"], registry=registry)

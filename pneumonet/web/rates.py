@@ -1,13 +1,17 @@
-"""How often one client may ask."""
+"""How often one client may ask, and how many of its requests may be open."""
 
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from pneumonet.errors import TooManyRequestsError
+from pneumonet.language import said
 
+_TOO_MANY: Final = said("Too many requests came from your address.")
 _MOST_CLIENTS: Final = 10_000
 _BURST_SHARE: Final = 0.25
 
@@ -49,4 +53,33 @@ class RateLimit:
                 del self._buckets[next(iter(self._buckets))]
         if not allowed:
             wait = max(1, math.ceil((1 - tokens) / self._per_second))
-            raise TooManyRequestsError("Too many requests came from your address.", retry_after_seconds=wait)
+            raise TooManyRequestsError(_TOO_MANY, retry_after_seconds=wait)
+
+
+class OpenRequests:
+    """How many requests of each client are open. Used on the event loop alone.
+
+    Each costs a connection, a task and what it holds in memory, for as long as its sender cares to read.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Set the limit for one client; 0 for none."""
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def another(self, client: str) -> Iterator[None]:
+        """Count a request of a client for as long as the block lasts.
+
+        Raises:
+            TooManyRequestsError: If as many as may are open.
+        """
+        if self._most and self._open[client] >= self._most:
+            raise TooManyRequestsError(_TOO_MANY)
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]

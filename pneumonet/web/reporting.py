@@ -1,32 +1,30 @@
 """Reports over HTTP: which one a request asks for, making it, and those that the page offers of its answers."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
-import anyio
-import anyio.to_thread
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from pneumonet.errors import AdmissionError, BadRequestError, NotAcceptableError
 from pneumonet.finding import NO_FILM, Finding
-from pneumonet.radiograph import Radiograph
+from pneumonet.language import Language, said
 from pneumonet.reading import read_radiograph
 from pneumonet.reports import FORMATS, ReportFormat, format_named, render
 from pneumonet.reports.document import Report
 from pneumonet.web.answers import NO_STORE
 from pneumonet.web.held import Answered
+from pneumonet.web.languages import spoken
 from pneumonet.web.service import Service
 
 REPORT_ROUTE: Final = "/report"
+GONE: Final = said("This report is no longer here: it goes with the film that the page held.")
+ANSWER_AGAIN: Final = said("Answer the film again.")
 # What a caller may accept: the plain answer, and of reports the first of each media type.
 _ANSWER_TYPE: Final = "application/json"
 _OFFERED: Final[dict[str, ReportFormat | None]] = {_ANSWER_TYPE: None}
 for _kind in FORMATS.values():
     _OFFERED.setdefault(_kind.media_type, _kind)
-# Reports are made outside the queue of films.
-_AT_ONCE: Final = 2
 
 
 def wanted_report(request: Request) -> ReportFormat | None:
@@ -74,66 +72,60 @@ def _weight(parameters: list[str]) -> float:
 
 
 class ReportMaker:
-    """Makes reports in threads, a few at a time, in memory."""
+    """Makes reports in threads, each in its turn, in memory."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._turns = service, anyio.CapacityLimiter(_AT_ONCE)
+        self._service = service
 
     async def response(
-        self, kind: ReportFormat, data: bytes, outcome: Finding | AdmissionError, request_id: str, frame: int | None
+        self, kind: ReportFormat, answered: Answered, language: Language, *, frame: int | None = None, status: int = 200
     ) -> Response:
-        """Return a report as the answer to the request that the film came with; a refused film's has status 422."""
-        status = 200 if isinstance(outcome, Finding) else outcome.http_status
+        """Return a report of an answer, whose film is read once more when the report's turn comes.
 
-        def made() -> bytes:
-            film = outcome.film if isinstance(outcome, Finding) else self._read(data, frame)
-            return self._made(kind, data, outcome, film, request_id)
+        Args:
+            kind: Which report.
+            answered: What was said, without the film's pixels: many wait here, and pixels are a hundred megabytes.
+            language: What the report is written in.
+            frame: As it was asked with the film.
+            status: Of the response.
 
-        return _download(kind, await anyio.to_thread.run_sync(made, limiter=self._turns), status)
+        Raises:
+            BusyError: If too many reports wait.
+            TookTooLongError: If it is not made in time.
+        """
+        body = await self._service.reports.run(lambda: self._made(kind, answered, language, frame))
+        return _download(kind, body, status, language)
 
-    async def later(self, kind: ReportFormat, answered: Answered) -> Response:
-        """Return a report of an answer that the page shows."""
-
-        def made() -> bytes:
-            film, outcome = self._read(answered.data, None), answered.outcome
-            outcome = replace(outcome, film=film) if isinstance(outcome, Finding) else outcome
-            return self._made(kind, answered.data, outcome, film, answered.request_id, answered.created)
-
-        return _download(kind, await anyio.to_thread.run_sync(made, limiter=self._turns), 200)
-
-    def _read(self, data: bytes, frame: int | None) -> Radiograph:
-        return read_radiograph(data, frame=frame, limits=self._service.model.limits)
-
-    def _made(
-        self,
-        kind: ReportFormat,
-        data: bytes,
-        outcome: Finding | AdmissionError,
-        film: Radiograph,
-        request_id: str,
-        created: datetime | None = None,
-    ) -> bytes:
-        model = self._service.model
-        when = {} if created is None else {"created": created}
-        return render(Report(outcome, film, data, model.info, model.snapshot.config, request_id, **when), kind)
+    def _made(self, kind: ReportFormat, answered: Answered, language: Language, frame: int | None) -> bytes:
+        model, outcome = self._service.model, answered.outcome
+        film = read_radiograph(answered.data, frame=frame, limits=model.limits)
+        outcome = replace(outcome, film=film) if isinstance(outcome, Finding) else outcome
+        report = Report(
+            outcome,
+            film,
+            answered.data,
+            model.info,
+            model.snapshot.config,
+            answered.request_id,
+            answered.created,
+            language,
+        )
+        return render(report, kind)
 
 
-def _download(kind: ReportFormat, body: bytes, status: int) -> Response:
-    disposition = f'attachment; filename="{kind.file_name}"'
-    return Response(body, status, NO_STORE | {"Content-Disposition": disposition}, kind.media_type)
+def is_there(kind: ReportFormat) -> Response:
+    """Return the answer to whoever asks beforehand whether a report can be had: HEAD, and no report is made for it."""
+    response = Response(headers=NO_STORE, media_type=kind.media_type)
+    # It would have to be the report's.
+    del response.headers["content-length"]
+    return response
+
+
+def _download(kind: ReportFormat, body: bytes, status: int, language: Language) -> Response:
+    disposition = {"Content-Disposition": f'attachment; filename="{kind.file_name}"'}
+    return Response(body, status, NO_STORE | spoken(language) | disposition, kind.media_type)
 
 
 def without_pixels(outcome: Finding | AdmissionError) -> Finding | AdmissionError:
-    """Return what to keep of an answer: all but its film."""
-    return replace(outcome, film=NO_FILM) if isinstance(outcome, Finding) else outcome
-
-
-def gone(request_id: str) -> JSONResponse:
-    """Return the answer to a link whose film is no longer held."""
-    body = {
-        "error": "This report is no longer here: it goes with the film that the page held.",
-        "code": "not_found",
-        "hint": "Answer the film again.",
-        "request_id": request_id,
-    }
-    return JSONResponse(body, status_code=404, headers=NO_STORE)
+    """Return what to keep of an answer: all but its film, which a refusal's traceback holds as well."""
+    return replace(outcome, film=NO_FILM) if isinstance(outcome, Finding) else AdmissionError(outcome.reasons)

@@ -1,37 +1,29 @@
 """The plain HTTP routes: POST /predict, GET /health, GET /api, GET /metrics."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from typing import Any, Final
 
-import anyio.to_thread
 import psutil
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
-from pneumonet.errors import AdmissionError, BadRequestError, ConfigError, InputError, PneumoNetError
-from pneumonet.finding import DISCLAIMER, Finding
-from pneumonet.rendering import data_uri, overlay
+from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNetError
+from pneumonet.finding import DISCLAIMER
 from pneumonet.reports import FORMATS as REPORTS
 from pneumonet.reports.json_report import SCHEMA_FILE
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.web import metrics, schema
-from pneumonet.web.answers import (
-    NO_STORE,
-    error_response,
-    milliseconds_since,
-    refusals_logged,
-    request_id_of,
-    unforeseen,
-)
-from pneumonet.web.bodies import read_question
+from pneumonet.web.answering import answered, reported_later
+from pneumonet.web.answers import NO_STORE, error_response, not_found, request_id_of, unforeseen
+from pneumonet.web.gradio_routes import MCP_ROUTE
 from pneumonet.web.held import offers
 from pneumonet.web.installing import PATHS
-from pneumonet.web.reporting import REPORT_ROUTE, ReportMaker, gone, wanted_report
+from pneumonet.web.languages import language_asked
+from pneumonet.web.login import is_of_this_machine
+from pneumonet.web.reporting import ANSWER_AGAIN, GONE, REPORT_ROUTE, ReportMaker, is_there
 from pneumonet.web.service import Service
 
 SCHEMA_ROUTE: Final = "/schema/report.json"
@@ -43,57 +35,13 @@ METHODS: Final = {
     "/metrics": ("GET", "HEAD"),
     "/openapi.json": ("GET", "HEAD"),
     SCHEMA_ROUTE: ("GET", "HEAD"),
+    # Gradio's stream for what no client asked has nothing to say, and its page about MCP is another's.
+    MCP_ROUTE: ("POST",),
+    MCP_ROUTE + "/": ("POST",),
     **dict.fromkeys(PATHS, ("GET", "HEAD")),
 }
+_WHOSE_METRICS: Final = "Ask from the machine that it runs on, or have PNEUMONET_METRICS set to public."
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
-
-
-async def _predict(service: Service, reports: ReportMaker, request: Request, request_id: str) -> Response:
-    started = time.perf_counter()
-    with refusals_logged(request_id, "rest"):
-        asked = await read_question(request, service.settings.max_upload_bytes)
-        kind = wanted_report(request)
-    try:
-        finding = await _while_connected(
-            request,
-            service.answer(
-                asked.film,
-                request_id=request_id,
-                door="rest",
-                frame=asked.frame,
-                force=asked.force,
-                saliency=not asked.disable_cam,
-            ),
-        )
-    except AdmissionError as error:
-        if kind is None:
-            raise
-        return await reports.response(kind, asked.film, error, request_id, asked.frame)
-    if kind is not None:
-        return await reports.response(kind, asked.film, finding, request_id, asked.frame)
-    picture = None if asked.disable_cam else await anyio.to_thread.run_sync(lambda: data_uri(overlay(finding)))
-    return JSONResponse(
-        finding.answer(request_id, milliseconds_since(started)) | {"gradcam_image": picture}, headers=NO_STORE
-    )
-
-
-async def _while_connected(request: Request, answer: Coroutine[Any, Any, Finding]) -> Finding:
-    """Await an answer, and give it up where its caller hangs up: nobody's film is to keep others waiting.
-
-    Raises:
-        ClientDisconnect: If the caller has gone.
-    """
-    answering = asyncio.create_task(answer)
-    # The body has been read, so the next that comes of the caller is its leaving.
-    leaving = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientDisconnect
-        return await answering
-    finally:
-        answering.cancel()
-        leaving.cancel()
 
 
 async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) -> Any:
@@ -103,9 +51,9 @@ async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) 
         return await handle()
     except (PneumoNetError, ClientDisconnect) as error:
         known = error if isinstance(error, PneumoNetError) else BadRequestError("The request was cut short.")
-        return error_response(known, request_id)
+        return error_response(known, request_id, language_asked(request))
     except Exception as error:
-        return error_response(unforeseen(error, request_id), request_id)
+        return error_response(unforeseen(error, request_id), request_id, language_asked(request))
 
 
 def health(service: Service) -> tuple[int, dict[str, Any]]:
@@ -119,7 +67,7 @@ def health(service: Service) -> tuple[int, dict[str, Any]]:
         "model": service.model.info.to_dict() if healthy else None,
         "engine": service.engine if healthy else None,
         "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
-        "queue": {"length": service.present, "most": service.most_present},
+        "queue": {"length": service.films.present, "most": service.films.most},
     }
     return 200 if healthy else 503, body
 
@@ -158,6 +106,7 @@ def describe(service: Service) -> dict[str, Any]:
             "max_waiting": settings.max_waiting,
             "request_seconds": settings.request_seconds,
             "requests_per_minute": settings.requests_per_minute or None,
+            "open_requests": settings.open_requests or None,
         },
         "routes": [
             {"method": "POST", "path": "/predict", "type": "multipart/form-data", "fields": {"file": film} | options},
@@ -168,7 +117,11 @@ def describe(service: Service) -> dict[str, Any]:
                 "fields": {"file_data": f"base64 or a data URI of {film}"} | options,
             },
             {"method": "GET", "path": "/health", "answer": "200 when healthy, else 503"},
-            {"method": "GET", "path": "/metrics", "answer": "counters in Prometheus' text format"},
+            {
+                "method": "GET",
+                "path": "/metrics",
+                "answer": "counters in Prometheus' text format, not for every caller",
+            },
             {"method": "GET", "path": "/api", "answer": "this description"},
             {"method": "GET", "path": "/openapi.json", "answer": "the OpenAPI schema of these routes"},
             {"method": "GET", "path": SCHEMA_ROUTE, "answer": "the JSON schema of the report as JSON"},
@@ -181,6 +134,7 @@ def describe(service: Service) -> dict[str, Any]:
             "/predict": "file, force -> the finding and the heatmap laid over the film, a PNG file",
             "/explain": "file, force -> the finding and each heatmap as a PNG data URI, by source and class",
         },
+        "mcp": f"{MCP_ROUTE}/, one tool: file, force -> the finding and the heatmap" if settings.mcp else None,
         "errors": error_kinds(),
     }
 
@@ -192,14 +146,17 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/predict", **schema.PREDICT)
     async def predict(request: Request) -> Any:
-        return await answer_errors(request, lambda: _predict(service, reports, request, request_id_of(request)))
+        return await answer_errors(request, lambda: answered(service, reports, request, request_id_of(request)))
 
+    @router.head(REPORT_ROUTE + "/{token}/{name}", include_in_schema=False)
     @router.get(REPORT_ROUTE + "/{token}/{name}", include_in_schema=False)
     async def report(request: Request, token: str, name: str) -> Any:
-        kind, answered = REPORTS.get(name), offers.get(token)
-        if kind is None or answered is None:
-            return gone(request_id_of(request))
-        return await answer_errors(request, lambda: reports.later(kind, answered))
+        kind, offered = REPORTS.get(name), offers.get(token)
+        if kind is None or offered is None:
+            return not_found(GONE, ANSWER_AGAIN, request_id_of(request), language_asked(request))
+        if request.method == "HEAD":
+            return is_there(kind)
+        return await answer_errors(request, lambda: reported_later(reports, kind, offered, request))
 
     @router.head(SCHEMA_ROUTE, include_in_schema=False)
     @router.get(SCHEMA_ROUTE, include_in_schema=False)
@@ -214,7 +171,13 @@ def routes(service: Service) -> APIRouter:
 
     @router.head("/metrics", include_in_schema=False)
     @router.get("/metrics", **schema.METRICS)
-    async def get_metrics() -> Response:
+    async def get_metrics(request: Request) -> Response:
+        settings = service.settings
+        # Whoever got here where a login is wanted has one.
+        if not (settings.metrics == "public" or settings.users or is_of_this_machine(request)):
+            return not_found(
+                "This server does not offer that.", _WHOSE_METRICS, request_id_of(request), language_asked(request)
+            )
         return Response(service.metrics.exposition(), media_type=metrics.CONTENT_TYPE, headers=NO_STORE)
 
     @router.head("/api", include_in_schema=False)

@@ -172,7 +172,7 @@ HEALTH: Final[dict[str, Any]] = {
 METRICS: Final[dict[str, Any]] = {
     "summary": "Counters in Prometheus' text format.",
     "responses": {200: {"description": "The counters.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-                  401: ERRORS[401]},
+                  401: ERRORS[401], 404: _json(_ERROR, "They are not for whoever asks.")},
 }  # fmt: skip
 API: Final[dict[str, Any]] = {
     "summary": "Say what the service offers: routes, limits and errors.",

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +19,19 @@ from pneumonet import __version__
 from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import endpoints, installing, rest, uploads
+from pneumonet.web import agents, endpoints, installing, oauth, rest, uploads
 from pneumonet.web.logs import JsonFormatter
 from pneumonet.web.middleware import RequestGate
-from pneumonet.web.service import Service
+from pneumonet.web.service import AT_ONCE_GATHERED, Service
 from pneumonet.web.tidying import private_folder, tidying
 
 _SHUTDOWN_SECONDS: Final = 3
 _SESSIONS_HELD: Final = 1000
+# Each session's page holds one, and asks by a second. What is beyond it gets uvicorn's own 503, a bare line of text
+# without Retry-After: no app is asked, and uvicorn takes no words for it. The gate's count of each client comes first.
+_CONNECTIONS: Final = 2 * _SESSIONS_HELD
+# What the page's other events, each done in no time, may need of Gradio's places beside the films and previews.
+_OTHER_EVENTS: Final = 100
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -35,6 +41,9 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
     Args:
         service: Answers films; whoever serves the app calls its `start`.
         page: A gr.Blocks; PneumoNet's own page by default.
+
+    Raises:
+        ConfigError: If a package is missing that a setting needs.
     """
     folder = private_folder()
     options: dict[str, Any] = {}
@@ -47,8 +56,10 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
     # Starlette asks the routes in order, and the page at / takes all the rest.
     app.include_router(rest.routes(service))
     app.include_router(installing.routes())
+    if settings.oauth is not None:
+        app.include_router(oauth.routes(oauth.SignIn(settings.oauth)))
     uploads.add_file_routes(app, settings.max_upload_bytes)
-    _prepare(page, settings, folder)
+    _prepare(page, service, folder)
     gradio.mount_gradio_app(
         app,
         page,
@@ -60,10 +71,12 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         run_history=False,
         pwa=False,
         ssr_mode=False,
-        mcp_server=False,
+        mcp_server=settings.mcp,
         app_kwargs={"openapi_url": None},
         **options,
     )
+    if settings.mcp:
+        agents.open_door(app, page, service)
     app.add_middleware(RequestGate, settings, page, service.metrics)
     # Only listed sites may read answers, none by default; without this, Gradio's own rule lets every site read its.
     # Outside the gate: a browser's question beforehand carries no login, and refusals are to be read too.
@@ -77,9 +90,14 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
     return app
 
 
-def _prepare(page: Any, settings: Settings, folder: Path) -> None:
-    # Films wait in the service's queue, the only one that counts every door's; Gradio's own holds nobody up.
-    page.queue(api_open=False, max_size=settings.max_waiting + 100, default_concurrency_limit=None)
+def _prepare(page: Any, service: Service, folder: Path) -> None:
+    most_waiting = service.settings.max_waiting
+    # Films wait in the service's queue, the only one that counts every door's and the time; Gradio's own holds nobody
+    # up: there is a place in it for all that the service lets in, and for who is told that it is full.
+    page.max_threads = most_waiting + AT_ONCE_GATHERED + service.previews.most + _OTHER_EVENTS
+    page.queue(api_open=False, max_size=most_waiting + _OTHER_EVENTS, default_concurrency_limit=None)
+    # Sessions are dropped from it while a slow reader's answer is still on its way, which Gradio then looks up.
+    page._queue.pending_event_ids_session = defaultdict(set)
     page.state_session_capacity = _SESSIONS_HELD
     for block in page.blocks.values():
         block.GRADIO_CACHE = str(folder)
@@ -115,8 +133,10 @@ def _set_up_logging(settings: Settings) -> JsonFormatter:
     logging.getLogger("pneumonet").setLevel(logging.INFO)
     # Readers quote the values they stumble over, and in DICOM these may be a patient's.
     warnings.simplefilter("ignore")
-    for name in ("pydicom", "PIL", "python_multipart"):
+    for name in ("pydicom", "PIL", "python_multipart", "mcp"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Much of what mcp quotes it gives to no logger of its own but to the root's.
+    logging.getLogger().addFilter(lambda record: "mcp" not in Path(record.pathname).parts)
     # A page that is open holds a stream for as long; that a stop ends it is no error.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
     return formatter
@@ -132,6 +152,17 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _configured(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
 
 
 def serve(settings: Settings) -> int:
@@ -157,16 +188,11 @@ def serve(settings: Settings) -> int:
 
     try:
         service = Service(settings, load)
+        app = create_app(service)
     except ConfigError as error:
         print(error.told, file=sys.stderr)
         return 1
-    config = uvicorn.Config(
-        create_app(service),
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
+    config = _configured(app)
     server = _Server(config, service, f"http://{host}:{listener.getsockname()[1]}")
     # uvicorn stops at these by itself and then raises them once more, which would end the process with their code.
     for number in (signal.SIGINT, signal.SIGTERM):

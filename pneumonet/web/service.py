@@ -1,25 +1,16 @@
 """The one place where requests of every door wait, are answered, timed and logged."""
 
-import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Literal
 
-import anyio.to_thread
-
+from pneumonet.engines import Engine
 from pneumonet.engines.gathering import GatheringEngine
-from pneumonet.ensemble import Ensemble
-from pneumonet.errors import (
-    AdmissionError,
-    BusyError,
-    InternalError,
-    ModelUnavailableError,
-    PneumoNetError,
-    TookTooLongError,
-)
+from pneumonet.errors import AdmissionError, InternalError, ModelUnavailableError, PneumoNetError
 from pneumonet.finding import Finding
+from pneumonet.language import said
 from pneumonet.model import PneumoNet
 from pneumonet.reading import read_radiograph
 from pneumonet.settings import Settings
@@ -27,21 +18,33 @@ from pneumonet.web.answers import milliseconds_since, unforeseen
 from pneumonet.web.cache import AnswerCache, Outcome, open_cache
 from pneumonet.web.logs import log_request
 from pneumonet.web.metrics import Metrics
+from pneumonet.web.passes import ObservedEngine, run_by
 from pneumonet.web.tracing import Tracing
+from pneumonet.web.turns import Turns
 
 logger = logging.getLogger("pneumonet.service")
 
 Status = Literal["starting", "healthy", "unhealthy"]
 # One pass uses every core, so that more films at once only wait; but one is decoded while the other is passed.
 _AT_ONCE: Final = 2
-_AT_ONCE_GATHERED: Final = 16
+AT_ONCE_GATHERED: Final = 16
 _GATHERING_WAIT_MS: Final = 10
+# Previews and reports decode a film as answers do, and keep none of them waiting.
+_PREVIEWS_AT_ONCE: Final = 2
+_PREVIEWS_WAITING: Final = 32
+_REPORTS_AT_ONCE: Final = 2
+_REPORTS_WAITING: Final = 16
 
 
 class Service:
-    """The model that every door shares, and the queue before it.
+    """The model that every door shares, and the queues before it and what goes with it.
 
     Films are held in memory only; the log gets a request id, the door, a duration and a code, and no file name.
+
+    Attributes:
+        films: The turns of films to be answered.
+        previews: The turns of previews to be drawn.
+        reports: The turns of reports to be made.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], PneumoNet]) -> None:
@@ -56,12 +59,14 @@ class Service:
         self.failure: PneumoNetError | None = None
         self._load = load
         self._model: PneumoNet | None = None
-        self.metrics = Metrics()
-        self.present = 0
         self._cache: AnswerCache | None = None
         self._tracing = Tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
-        self._at_once = _AT_ONCE
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        seconds = settings.request_seconds
+        self.films = self._film_turns(_AT_ONCE)
+        self.previews = Turns(_PREVIEWS_AT_ONCE, _PREVIEWS_AT_ONCE + _PREVIEWS_WAITING, seconds)
+        self.reports = Turns(_REPORTS_AT_ONCE, _REPORTS_AT_ONCE + _REPORTS_WAITING, seconds)
+        self.metrics = Metrics()
+        self.metrics.queue_length.set_function(lambda: self.films.present)
 
     @property
     def model(self) -> PneumoNet:
@@ -72,8 +77,10 @@ class Service:
         """
         if self._model is None:
             if self.failure is not None:
-                raise ModelUnavailableError("The model could not be loaded.", hint="Ask whoever runs this server.")
-            raise ModelUnavailableError("The model is still being loaded.")
+                raise ModelUnavailableError(
+                    said("The model could not be loaded."), hint=said("Ask whoever runs this server.")
+                )
+            raise ModelUnavailableError(said("The model is still being loaded."))
         return self._model
 
     def start(self, on_failure: Callable[[], None] | None = None) -> threading.Thread:
@@ -110,22 +117,19 @@ class Service:
         engine = model.ensemble.engine
         self._cache = open_cache(self.settings, model.info, f"{engine.name} {engine.precision}")
         self.metrics.loaded(model.info, engine.name, engine.precision, engine.device)
+        observed = ObservedEngine(engine, self.metrics.batch_size.observe)
         wait_ms = self.settings.batch_wait_ms
         if wait_ms is None:
             # On a CPU a shared pass is a seventh faster at best, and an answer's last digit goes with who shares it.
             wait_ms = 0 if engine.device == "cpu" else _GATHERING_WAIT_MS
-        if not wait_ms:
-            return model
-        self._at_once = _AT_ONCE_GATHERED
-        self._turns = asyncio.Semaphore(_AT_ONCE_GATHERED)
-        gathering = GatheringEngine(
-            engine,
-            wait_seconds=wait_ms / 1000,
-            max_films=_AT_ONCE_GATHERED,
-            on_pass=self.metrics.batch_size.observe,
-        )
-        ensemble = Ensemble(model.ensemble.configs, model.ensemble.input_config, gathering)
-        return PneumoNet(model.snapshot, ensemble, model.admission, model.limits)
+        return run_by(model, self._gathering(observed, wait_ms / 1000) if wait_ms else observed)
+
+    def _gathering(self, engine: Engine, wait_seconds: float) -> Engine:
+        self.films = self._film_turns(AT_ONCE_GATHERED)
+        return GatheringEngine(engine, wait_seconds=wait_seconds, max_films=AT_ONCE_GATHERED)
+
+    def _film_turns(self, at_once: int) -> Turns:
+        return Turns(at_once, self.settings.max_waiting + at_once, self.settings.request_seconds)
 
     @property
     def engine(self) -> dict[str, str]:
@@ -136,11 +140,6 @@ class Service:
         """
         engine = self.model.ensemble.engine
         return {"name": engine.name, "device": engine.device, "precision": engine.precision}
-
-    @property
-    def most_present(self) -> int:
-        """How many films may wait or be analysed before the answer is "busy"."""
-        return self.settings.max_waiting + self._at_once
 
     async def answer(
         self,
@@ -168,7 +167,8 @@ class Service:
         started = time.perf_counter()
         outcome: Finding | PneumoNetError | None = None
         try:
-            outcome = await self._outcome(data, frame=frame, force=force, saliency=saliency)
+            model = self.model
+            outcome = await self.films.run(lambda: self._outcome(model, data, frame, force, saliency))
             if isinstance(outcome, PneumoNetError):
                 raise outcome
             return outcome
@@ -187,55 +187,24 @@ class Service:
                 self._tracing.answered(request_id, door, code, duration, timings)
             self.metrics.answered(door, code, outcome, duration / 1000)
 
-    async def _outcome(self, data: bytes, *, frame: int | None, force: bool, saliency: bool) -> Outcome:
-        """Return a finding or admission's refusal: kept from the same film before, else in turn."""
-        model, cache = self.model, self._cache
+    def _outcome(self, model: PneumoNet, data: bytes, frame: int | None, force: bool, saliency: bool) -> Outcome:
+        """Return a finding or admission's refusal, kept from the same film before or made now."""
+        cache = self._cache
         if cache is None:
-            return await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
+            return _made(model, data, frame, force, saliency)
         key = cache.key(data, frame=frame, force=force, saliency=saliency)
-        kept = await anyio.to_thread.run_sync(cache.get, key)
+        kept = cache.get(key)
         (self.metrics.cache_misses if kept is None else self.metrics.cache_hits).inc()
         if kept is not None:
-            # Decoding too waits its turn: it is what is left to do, and takes the memory of a film.
-            return await self._in_turn(lambda: kept(read_radiograph(data, frame=frame, limits=model.limits)))
-        outcome: Outcome
-        try:
-            outcome = await self._in_turn(lambda: model.predict(data, frame=frame, force=force, saliency=saliency))
-        except AdmissionError as error:
-            outcome = error
-        await anyio.to_thread.run_sync(cache.put, key, outcome)
+            return kept(read_radiograph(data, frame=frame, limits=model.limits))
+        outcome = _made(model, data, frame, force, saliency)
+        cache.put(key, outcome)
         return outcome
 
-    async def _in_turn(self, work: Callable[[], Outcome]) -> Outcome:
-        if self.present >= self.most_present:
-            raise BusyError(f"{self.present} films are being analysed or wait; the queue is full.")
-        begun = asyncio.Event()
-        self._come_and_go(+1)
-        turn = asyncio.create_task(self._turn(work, begun))
-        turn.add_done_callback(self._leave)
-        try:
-            return await asyncio.wait_for(asyncio.shield(turn), self.settings.request_seconds)
-        except asyncio.TimeoutError:
-            message = f"The film was not answered within {self.settings.request_seconds} s."
-            raise TookTooLongError(message) from None
-        finally:
-            # A film that waits gives up its place. A thread cannot be stopped: one that is being analysed keeps its
-            # place to the end, though nobody hears of it.
-            if not begun.is_set():
-                turn.cancel()
 
-    async def _turn(self, work: Callable[[], Outcome], begun: asyncio.Event) -> Outcome:
-        async with self._turns:
-            begun.set()
-            if self._at_once == _AT_ONCE:
-                self.metrics.batch_size.observe(1)
-            return await anyio.to_thread.run_sync(work)
-
-    def _come_and_go(self, change: int) -> None:
-        self.present += change
-        self.metrics.queue_length.set(self.present)
-
-    def _leave(self, turn: "asyncio.Task[Outcome]") -> None:
-        self._come_and_go(-1)
-        if not turn.cancelled():
-            turn.exception()  # looked at, so that asyncio does not log what nobody waited for
+def _made(model: PneumoNet, data: bytes, frame: int | None, force: bool, saliency: bool) -> Outcome:
+    try:
+        return model.predict(data, frame=frame, force=force, saliency=saliency)
+    except AdmissionError as error:
+        # Its traceback holds the frames that read the film, with all its pixels, and the page holds the refusal.
+        return error.with_traceback(None)

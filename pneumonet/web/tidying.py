@@ -59,7 +59,10 @@ async def _tidy(folder: Path, keep: frozenset[Path], page: Any) -> None:
 
 
 def drop_unread(queue: Any, unread: dict[str, float], seconds: float = UPLOAD_SECONDS) -> dict[str, float]:
-    """Forget the answers that nobody fetches, which Gradio keeps for the last 2000 sessions.
+    """Forget the answers that nobody fetches, which Gradio keeps for the last 2000 sessions, and the sessions.
+
+    Gradio keeps each session that ever asked among those that have events, also when all of them have been answered, or
+    when whoever asked has hung up.
 
     Args:
         queue: Gradio's queue of a page.
@@ -67,13 +70,16 @@ def drop_unread(queue: Any, unread: dict[str, float], seconds: float = UPLOAD_SE
         seconds: How long they may.
     """
     running = {event.session_hash for event in queue.event_ids_to_events.values()}
-    messages = queue.pending_messages_per_session
+    messages, events = queue.pending_messages_per_session, queue.pending_event_ids_session
     now = time.monotonic()
-    waiting = [session for session in messages if session not in running and not messages[session].empty()]
+    for session in [session for session, ids in events.items() if not ids and session not in running]:
+        del events[session]
+    waiting = {*events, *(session for session in messages if not messages[session].empty())} - running
     unread = {session: unread.get(session, now) for session in waiting}
     for session in [session for session, since in unread.items() if now - since > seconds]:
-        del messages[session], unread[session]
-        queue.pending_event_ids_session.pop(session, None)
+        messages.pop(session, None)
+        events.pop(session, None)
+        del unread[session]
     return unread
 
 

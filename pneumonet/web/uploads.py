@@ -15,8 +15,10 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from pneumonet.errors import BadRequestError, BusyError, EmptyFileError, NoFileError, PneumoNetError
+from pneumonet.language import said
 from pneumonet.web.answers import NO_STORE, refusals_logged, request_id_of, text_response, too_large
 from pneumonet.web.bodies import read_form
+from pneumonet.web.languages import language_asked
 
 # A caller who types the two requests of Gradio's protocol by hand needs a minute between them.
 UPLOAD_SECONDS: Final = 60.0
@@ -48,7 +50,7 @@ class Shelf:
         with self._lock:
             self._drop_old()
             if sum(len(held) for _, held in self._files.values()) + len(data) > self._most_bytes:
-                raise BusyError("Too many files wait to be analysed.")
+                raise BusyError(said("Too many films wait to be analysed."))
             self._files[path] = (time.monotonic() + self._seconds, data)
         return path
 
@@ -99,12 +101,14 @@ def take_file(path: str | None, max_bytes: int | None = None) -> bytes:
         BadRequestError: If the path stands for no upload, or for one that was taken or is too old.
     """
     if path is None:
-        raise NoFileError("No film was sent.")
+        raise NoFileError(said("No file was sent."))
     data = uploads.take(str(path))
     if data is None:
-        raise BadRequestError("The upload is no longer here: each is kept for one answer.", hint="Upload it again.")
+        raise BadRequestError(
+            said("The upload is no longer here: each is kept for one answer."), hint=said("Upload it again.")
+        )
     if not data:
-        raise EmptyFileError("The file is empty: it has no bytes.")
+        raise EmptyFileError(said("The file is empty."))
     if max_bytes is not None and len(data) > max_bytes:
         raise too_large(max_bytes)
     return data
@@ -129,7 +133,7 @@ def add_file_routes(app: FastAPI, limit: int) -> None:
                     raise too_large(limit)
                 return [add_upload(data, name) for data, name in films]
         except PneumoNetError as error:
-            return text_response(error)
+            return text_response(error, language_asked(request))
 
     @app.get(UPLOAD_ROUTE + "_progress", include_in_schema=False)
     async def upload_progress() -> Response:

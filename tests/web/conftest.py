@@ -130,7 +130,10 @@ def wait_until(ready: Callable[[], bool], seconds: float = 30) -> None:
 
 @pytest.fixture(scope="session")
 def web_settings(tiny_snapshot: Path) -> Settings:
-    return Settings(model=str(tiny_snapshot), device="cpu", max_upload_bytes=LIMIT_BYTES)
+    # Every test's requests come from one address.
+    return Settings(
+        model=str(tiny_snapshot), device="cpu", max_upload_bytes=LIMIT_BYTES, requests_per_minute=0, open_requests=0
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The same film again: answered alike, without a pass, without a pixel kept, and without Redis where that is away."""
 
+import asyncio
 import base64
 import json
 import shutil
@@ -9,16 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from pneumonet.errors import ConfigError
+from pneumonet.errors import BusyError, ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web.cache import AnswerCache, MemoryStore, RedisStore
+from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
 from tests.support.net import free_port
 from tests.web.conftest import Running, serving
+from tests.web.silent import Silent
 
 FILM = encoded(phantom(321, 284))
 BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
@@ -159,6 +163,72 @@ def test_where_redis_is_away_films_are_answered_and_the_log_says_so_once(
         assert "prediction" in _said(running, FILM)
     assert counted.passes == 2
     assert sum("Redis cannot be reached" in message for message in caplog.messages) == 1
+
+
+def test_where_redis_never_answers_films_are_answered_all_the_same(
+    tiny_model: PneumoNet, counted: Counting, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Silent() as redis:
+        settings = Settings(cache_seconds=60, redis_url=f"redis://127.0.0.1:{redis.port}/0")
+        with serving(settings, lambda: tiny_model, tmp_path) as running, running.http() as http:
+            http.timeout = httpx.Timeout(20)
+            for _ in range(4):
+                assert http.post("/predict", files={"file": ("film.png", FILM)}).status_code == 200
+        # They were answered while it still held what it was asked first.
+        assert redis.asked
+    assert counted.passes == 4
+    assert sum("Redis cannot be reached" in message for message in caplog.messages) == 1
+
+
+def test_a_server_that_is_away_is_not_asked_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    now, calls, is_away = [100.0], [], True
+
+    def asked(*arguments: Any, **options: Any) -> bytes:
+        calls.append(now[0])
+        if is_away:
+            raise OSError
+        return b"kept"
+
+    caplog.set_level("INFO")
+    store = RedisStore("redis://127.0.0.1:1/0", 60, clock=lambda: now[0])
+    store._client.get = store._client.set = asked
+    assert store.get("a") is None
+    store.put("a", b"x")
+    now[0] += 4
+    assert store.get("a") is None
+    assert calls == [100.0]
+    # One finds out whether it is back, and whoever asks meanwhile goes without.
+    now[0] += 2
+    assert store.get("a") is None
+    assert store.get("b") is None
+    assert calls == [100.0, 106.0]
+    now[0], is_away = now[0] + 6, False
+    assert (store.get("a"), store.get("b")) == (b"kept", b"kept")
+    assert calls == [100.0, 106.0, 112.0, 112.0]
+    assert [message for message in caplog.messages if "Redis" in message] == [
+        "Redis cannot be reached (OSError): films are answered without it.",
+        "Redis can be reached again.",
+    ]
+
+
+def test_a_full_queue_asks_nothing_of_redis(tiny_model: PneumoNet) -> None:
+    asked: list[str] = []
+
+    class Store(MemoryStore):
+        def get(self, key: str) -> bytes | None:
+            asked.append(key)
+            return super().get(key)
+
+    async def ask() -> None:
+        service = Service(Settings(cache_seconds=60, max_waiting=0), lambda: tiny_model)
+        service.start().join()
+        service._cache = AnswerCache(Store(60), tiny_model.info, "torch float32")
+        service.films.present = service.films.most
+        with pytest.raises(BusyError):
+            await service.answer(FILM, request_id="x", door="rest")
+
+    asyncio.run(ask())
+    assert asked == []
 
 
 @pytest.mark.parametrize(

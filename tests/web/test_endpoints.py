@@ -2,9 +2,11 @@ import asyncio
 import gc
 import json
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import httpx
@@ -20,7 +22,7 @@ from pneumonet.web.endpoints import guard
 from pneumonet.web.service import Service
 from pneumonet.web.uploads import Shelf, add_upload, take_file
 from tests.support.films import encoded, phantom
-from tests.web.conftest import LIMIT_BYTES, Running, file_data, serving
+from tests.web.conftest import LIMIT_BYTES, Running, bare_page, file_data, logged, serving, wait_until
 from tests.web.test_rest import KEYS
 
 GRADIO_KEYS = KEYS - {"gradcam_image"}
@@ -176,11 +178,91 @@ def test_no_call_passes_by_the_queue(running: Running, way: str) -> None:
         ("GET", "/gradio_api/proxy=https://example.org/", 404),
         ("POST", "/gradio_api/vibe-edit", 404),
         ("GET", "/gradio_api/file=/etc/passwd", 403),
+        ("GET", "/gradio_api/dev/reload", 404),
+        ("GET", "/gradio_api/startup-events", 404),
+        ("GET", "/gradio_api/custom_component/a/client/b/c", 404),
     ],
 )
 def test_what_is_not_offered_is_closed(running: Running, method: str, path: str, status: int) -> None:
     with running.http() as http:
         assert http.request(method, path).status_code == status
+
+
+def test_a_path_is_printed_nowhere(running: Running, capfd: pytest.CaptureFixture[str]) -> None:
+    # Gradio prints the parts of this one, and with them a line of the log that a stranger has made up.
+    with running.http() as http:
+        path = "/gradio_api/custom_component/x%0A%7B%22forged%22%3A1%7D/client/component/style.css"
+        assert http.get(path).status_code == 404
+    assert "forged" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/info", "/gradio_api/info/", "/"])
+@pytest.mark.parametrize("query", ["", "?page=", "?page=x", "?page=x&page=y"])
+def test_each_is_told_of_the_host_that_it_asked(running: Running, path: str, query: str) -> None:
+    # Gradio writes the first caller's host, which it may make up, into the examples that it shows to all who follow.
+    with running.http() as http:
+        for host in ("one.example", "two.example"):
+            for name in ("Host", "X-Forwarded-Host"):
+                answer = http.get(path + query, headers={name: host})
+                assert answer.status_code == 200
+                assert set(re.findall(r"(\w+)\.example", answer.text)) == {host.removesuffix(".example")}
+        openapi = http.get("/gradio_api/openapi.json").text
+        assert "one.example" not in openapi
+
+
+@pytest.mark.parametrize("value", ["x" * 65, "x" * 60_000, "", "a b", "a\n", "../x", "ä", 7, ["x"]])
+def test_a_name_that_gradio_would_keep_for_ever_is_refused(running: Running, value: Any) -> None:
+    event = {"data": [None], "fn_index": 0, "event_id": "e", "session_hash": "s"}
+    with running.http() as http:
+        for name in ("session_hash", "event_id"):
+            for path in ("queue/join", "call/predict", "cancel", "reset"):
+                answer = http.post(f"/gradio_api/{path}", json=event | {name: value})
+                assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+                assert f"`{name}`" in answer.json()["error"]
+        if not isinstance(value, str) or len(value) > 1000:
+            return
+        answer = http.get("/gradio_api/queue/data", params={"session_hash": value})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+        answer = http.get(f"/gradio_api/heartbeat/{quote(value, safe='')}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
+def test_gradio_keeps_no_session_of_who_has_its_answer(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+) -> None:
+    pages = []
+
+    def build(service: Service) -> Any:
+        pages.append(bare_page(service))
+        return pages[0]
+
+    with serving(web_settings, lambda: tiny_model, tmp_path, build) as server:
+        queue = pages[0]._queue
+        for _ in range(3):
+            assert server.ask_raw([server.upload(good_film)])[0] == "complete"
+        server.ask_client(good_film)
+        wait_until(lambda: not queue.pending_event_ids_session)
+        assert len(queue.event_analytics) <= 1
+        # Dropped while the answer of a slow reader is on its way: Gradio looks it up once more.
+        assert queue.pending_event_ids_session["dropped"] == set()
+
+
+def test_a_full_queue_of_gradio_s_own_says_when_to_come_back(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = []
+
+    def build(service: Service) -> Any:
+        pages.append(bare_page(service))
+        return pages[0]
+
+    with serving(web_settings, lambda: tiny_model, tmp_path, build) as server, server.http() as http:
+        pages[0]._queue.max_size = 0
+        caplog.set_level("INFO", "pneumonet")
+        refused = http.post("/gradio_api/call/predict", json={"data": [None]})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert logged(caplog) == [("gradio", "busy")]
 
 
 def test_an_upload_over_the_limit_is_told(running: Running, good_film: bytes) -> None:

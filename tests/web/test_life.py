@@ -82,7 +82,7 @@ def test_a_full_queue_says_busy_while_health_answers(
     settings = replace(web_settings, max_waiting=1)
     with serving(settings, lambda: slow, tmp_path) as server, ThreadPoolExecutor(4) as pool:
         answered = [pool.submit(server.post, good_film) for _ in range(3)]
-        wait_until(lambda: server.service.present == 3)
+        wait_until(lambda: server.service.films.present == 3)
         refused = server.post(good_film)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert int(refused.headers["retry-after"]) > 0
@@ -105,11 +105,11 @@ def test_a_film_that_takes_too_long_is_given_up_and_the_next_is_answered(
         answers = list(pool.map(server.post, [good_film] * 3))
         assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "took_too_long")] * 3
         assert int(answers[0].headers["retry-after"]) > 0
-        assert server.service.present == 2
+        assert server.service.films.present == 2
         event, error = server.ask_raw([server.upload(good_film)])
         assert (event, "code took_too_long" in error["error"]) == ("error", True)
         slow.let.set()
-        wait_until(lambda: server.service.present == 0)
+        wait_until(lambda: server.service.films.present == 0)
         assert server.post(good_film).status_code == 200
 
 

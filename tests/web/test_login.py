@@ -19,7 +19,8 @@ SITE = "https://hospital.example"
 
 @pytest.fixture(scope="module")
 def guarded(tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    settings = Settings(users={"ada": "p:w,d", "bob": "other"}, allowed_origins=(SITE,))
+    users = {"ada": "p:w,d", "bob": "other"}
+    settings = Settings(users=users, allowed_origins=(SITE,), requests_per_minute=0)
     with serving(settings, lambda: tiny_model, tmp_path_factory.mktemp("guarded")) as server:
         yield server
 

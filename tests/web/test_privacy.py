@@ -135,13 +135,15 @@ def test_an_answer_nobody_fetches_is_forgotten() -> None:
     queue = SimpleNamespace(
         event_ids_to_events={"e": SimpleNamespace(session_hash="running")},
         pending_messages_per_session={"read": waiting(), "unread": waiting("answer"), "running": waiting("begun")},
-        pending_event_ids_session={"unread": {"f"}},
+        # Gradio keeps who has read all answers, and who hung up before there was one.
+        pending_event_ids_session={"unread": {"f"}, "read": set(), "gone": {"g"}, "running": {"e"}},
     )
     unread = drop_unread(queue, {}, seconds=60)
-    assert set(unread) == {"unread"}
+    assert set(unread) == {"unread", "gone"}
+    assert set(queue.pending_event_ids_session) == {"unread", "gone", "running"}
     assert drop_unread(queue, unread, seconds=-1) == {}
     assert set(queue.pending_messages_per_session) == {"read", "running"}
-    assert not queue.pending_event_ids_session
+    assert set(queue.pending_event_ids_session) == {"running"}
 
 
 @pytest.mark.parametrize("path", ["/", "/gradio_api/info", "/config"])

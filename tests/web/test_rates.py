@@ -1,6 +1,7 @@
-"""How often one client may ask: the bucket by the clock, and 429 at every door of a real server."""
+"""How often one client may ask, and how many of its requests may be open: by the clock, and at a real server."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 from pneumonet.errors import TooManyRequestsError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web.rates import RateLimit
-from tests.web.conftest import Running, file_data, serving
+from pneumonet.web.rates import OpenRequests, RateLimit
+from pneumonet.web.reporting import REPORT_ROUTE
+from pneumonet.web.server import _configured, create_app
+from pneumonet.web.service import Service
+from tests.web.conftest import Running, bare_page, file_data, serving, wait_until
 
 
 class Clock:
@@ -101,6 +105,64 @@ def test_clients_behind_this_machine_s_proxy_are_told_apart(stingy: Running, goo
             for address in ("203.0.113.5", "203.0.113.6", "203.0.113.5")
         ]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_a_report_of_the_page_s_counts_as_a_film_does_and_asking_whether_it_is_there_does_not(stingy: Running) -> None:
+    path = f"{REPORT_ROUTE}/{'0' * 40}/pdf"
+    with stingy.http() as http:
+        assert [http.head(path).status_code for _ in range(3)] == [404] * 3
+        assert [http.get(path).status_code for _ in range(3)] == [404, 429, 429]
+
+
+def test_a_browser_s_pace_is_allowed_by_default_and_no_more_than_the_server_answers() -> None:
+    limit = RateLimit(Settings().requests_per_minute, Clock())
+    # Three requests a film: twenty films at once, and then four films in three seconds.
+    assert _taken(limit, "a") == 60
+
+
+class TestOpenRequests:
+    def test_one_client_s_are_counted_for_as_long_as_they_are_open(self) -> None:
+        requests = OpenRequests(2)
+        with requests.another("a"):
+            with requests.another("a"):
+                with requests.another("b"), pytest.raises(TooManyRequestsError) as refused, requests.another("a"):
+                    pass
+                assert refused.value.retry_after_seconds
+            with requests.another("a"):
+                pass
+        assert not requests._open
+
+    def test_nought_is_no_limit(self) -> None:
+        requests = OpenRequests(0)
+        with ExitStack() as stack:
+            for _ in range(1000):
+                stack.enter_context(requests.another("a"))
+
+    def test_who_holds_too_many_open_is_refused_and_others_are_not(
+        self, web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+    ) -> None:
+        settings = replace(web_settings, open_requests=2)
+        with serving(settings, lambda: tiny_model, tmp_path) as server, server.http() as http, ExitStack() as stack:
+            streams = [stack.enter_context(http.stream("GET", f"/gradio_api/heartbeat/{name}")) for name in "ab"]
+            open_lines = [stream.iter_lines() for stream in streams]
+            assert [next(lines) for lines in open_lines] == ["data: ALIVE"] * 2
+            refused = http.get("/api")
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+            assert int(refused.headers["retry-after"]) > 0
+            assert server.post(good_film).status_code == 429
+            # Who looks after the server is answered, and so is anybody else.
+            assert http.get("/health").status_code == 200
+            assert http.get("/api", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 200
+            # The page's own files come in dozens at once.
+            assert http.get("/assets/nothing.js").status_code == 404
+            stack.close()
+            wait_until(lambda: http.get("/api").status_code == 200)
+
+    def test_a_server_has_so_many_connections(self, web_settings: Settings, tiny_model: PneumoNet) -> None:
+        service = Service(web_settings, lambda: tiny_model)
+        limit = _configured(create_app(service, bare_page(service))).limit_concurrency
+        assert limit is not None
+        assert 1000 <= limit <= 10_000
 
 
 def _ask(http: httpx.Client, path: str, film: bytes) -> httpx.Response:

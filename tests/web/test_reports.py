@@ -184,7 +184,7 @@ def page_of(model: PneumoNet) -> ui.Page:
     return ui.Page(service, ())
 
 
-VISITOR = gr.Request(session_hash="visitor")
+VISITOR = gr.Request(session_hash="visitor", headers={}, query_params={})
 
 
 def links(html: str) -> dict[str, str]:
@@ -255,6 +255,22 @@ def test_a_link_gives_the_report_until_its_film_is_gone(running: Running, tiny_m
         assert http.post(f"{path}/{kind}").status_code in (404, 405)
         offers.take_back(token)
         assert http.get(f"{path}/{kind}").status_code == 404
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_link_can_be_asked_for_beforehand(running: Running, tiny_model: PneumoNet, kind: str) -> None:
+    token = offers.add(answered_of(tiny_model, "Doe_Jane.dcm"))
+    with running.http() as http:
+        there = http.head(f"{REPORT_ROUTE}/{token}/{kind}")
+        assert (there.status_code, there.content) == (200, b"")
+        assert there.headers["content-type"] == FORMATS[kind].media_type
+        assert there.headers["cache-control"] == "no-store"
+        # The report has not been made, so nobody knows its length.
+        assert "content-length" not in there.headers
+        assert http.head(f"{REPORT_ROUTE}/{token}/docx").status_code == 404
+        offers.take_back(token)
+        gone = http.head(f"{REPORT_ROUTE}/{token}/{kind}")
+        assert (gone.status_code, gone.content) == (404, b"")
 
 
 def test_a_link_is_not_logged(running: Running, tiny_model: PneumoNet, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -13,7 +14,8 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from tests.support.films import encoded, phantom
 from tests.support.net import free_port
-from tests.web.conftest import serving
+from tests.web.conftest import serving, wait_until
+from tests.web.silent import Silent
 
 BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
 
@@ -82,6 +84,17 @@ def test_a_collector_that_is_away_holds_nobody_up(tiny_model: PneumoNet, tmp_pat
     settings = Settings(otlp_endpoint=f"http://127.0.0.1:{free_port()}")
     with serving(settings, lambda: tiny_model, tmp_path) as running:
         assert running.post(encoded(phantom())).status_code == 200
+
+
+def test_a_collector_that_never_answers_holds_nobody_up(tiny_model: PneumoNet, tmp_path) -> None:
+    with Silent() as collector:
+        settings = Settings(otlp_endpoint=f"http://127.0.0.1:{collector.port}")
+        with serving(settings, lambda: tiny_model, tmp_path) as running, running.http() as http:
+            http.timeout = httpx.Timeout(20)
+            for _ in range(3):
+                # It has been asked by now, and still holds what it was asked first.
+                assert http.post("/predict", files={"file": ("film.png", encoded(phantom()))}).status_code == 200
+                wait_until(lambda: collector.asked > 0)
 
 
 @pytest.mark.parametrize("address", ["collector:4318", "grpc://host", "http://", "http://a b"])

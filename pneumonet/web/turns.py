@@ -1,0 +1,68 @@
+"""Turns at work that is done in threads: so many pieces at once, so many that wait, each for a time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio.to_thread
+
+from pneumonet.errors import BusyError, TookTooLongError
+from pneumonet.language import said
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """A queue before some threads. Used on the event loop alone.
+
+    Attributes:
+        present: How many pieces of work wait or are being done.
+        most: How many may, before the answer is "busy".
+    """
+
+    def __init__(self, at_once: int, most: int, seconds: int) -> None:
+        """Open the queue.
+
+        Args:
+            at_once: How many pieces are done at one time.
+            most: How many may be present, those that are being done among them.
+            seconds: How long one may wait and be done before its caller is told that it took too long.
+        """
+        self.present, self.most, self._seconds = 0, most, seconds
+        self._places = asyncio.Semaphore(at_once)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do a piece of work in a thread when its turn comes, and return what it returns.
+
+        Raises:
+            BusyError: If as many pieces as may are present.
+            TookTooLongError: If it is not done in time.
+        """
+        if self.present >= self.most:
+            raise BusyError(
+                said("Films that are being analysed or wait: {films}; the queue is full.", films=self.present)
+            )
+        begun = asyncio.Event()
+        self.present += 1
+        turn = asyncio.create_task(self._turn(work, begun))
+        turn.add_done_callback(self._leave)
+        try:
+            return await asyncio.wait_for(asyncio.shield(turn), self._seconds)
+        except asyncio.TimeoutError:
+            message = said("The film was not answered within {seconds} s.", seconds=self._seconds)
+            raise TookTooLongError(message) from None
+        finally:
+            # Work that waits gives up its place. A thread cannot be stopped: what is being done keeps its place to
+            # the end, though nobody hears of it.
+            if not begun.is_set():
+                turn.cancel()
+
+    async def _turn(self, work: Callable[[], Result], begun: asyncio.Event) -> Result:
+        async with self._places:
+            begun.set()
+            return await anyio.to_thread.run_sync(work)
+
+    def _leave(self, turn: "asyncio.Task[Result]") -> None:
+        self.present -= 1
+        if not turn.cancelled():
+            turn.exception()  # looked at, so that asyncio does not log what nobody waited for
