@@ -40,6 +40,7 @@ def floods() -> dict[str, bytes]:
         "JPEG of fill bytes": jpeg[:2] + b"\xff" * _MANY + jpeg[2:],
         "JPEG of bytes between markers": jpeg[:20] + b"\1" * _MANY + jpeg[20:],
         "JPEG of EXIF in pieces": jpeg[:2] + _segment(0xE1, b"Exif\0\0MM\0*") * 201 + jpeg[2:],
+        "JPEG of EXIF's start": jpeg[:2] + _segment(0xE1, b"Exif\0\0" * 10_000) + jpeg[2:],
         "JPEG of EXIF over itself": jpeg[:2] + _segment(0xE1, b"Exif\0\0" + overlapping(300, 60_000)) + jpeg[2:],
         "JPEG of pictures' tags over each other": jpeg[:2]
         + _segment(0xE2, b"MPF\0" + overlapping(300, 60_000))

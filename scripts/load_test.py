@@ -30,7 +30,7 @@ from typing import Any, Final
 import cv2
 import httpx
 import numpy as np
-from gradio_client import Client, handle_file
+from gradio_client import Client, handle_file  # type: ignore[import-untyped]  # it has none
 from PIL import Image
 
 ROOT: Final = Path(__file__).resolve().parents[1]

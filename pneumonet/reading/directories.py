@@ -21,6 +21,7 @@ _MOST_PIECES: Final = 1 << 16
 # Offsets and byte counts of that many pieces, and a 16-bit transfer function of three channels.
 _MOST_NUMBERS: Final = 2 * _MOST_PIECES + 3 * 2**16
 EXIF_START: Final = b"Exif\0\0"
+_MOST_STARTS: Final = 8
 
 
 def check_exif(blob: bytes) -> None:
@@ -29,6 +30,9 @@ def check_exif(blob: bytes) -> None:
     Raises:
         UnreadableImageError: If loading it would cost too much.
     """
+    # Pillow copies all that is left for each that it takes away.
+    if blob.startswith(EXIF_START * _MOST_STARTS):
+        raise too_many_parts()
     while blob.startswith(EXIF_START):
         blob = blob[len(EXIF_START) :]
     if len(blob) >= 8 and blob[:2] in (b"II", b"MM"):

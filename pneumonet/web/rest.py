@@ -174,7 +174,7 @@ def routes(service: Service) -> APIRouter:
     async def get_metrics(request: Request) -> Response:
         settings = service.settings
         # Whoever got here where a login is wanted has one.
-        if not (settings.metrics == "public" or settings.users or is_of_this_machine(request)):
+        if not (settings.metrics == "public" or settings.users or settings.oauth or is_of_this_machine(request)):
             return not_found(
                 "This server does not offer that.", _WHOSE_METRICS, request_id_of(request), language_asked(request)
             )

@@ -231,10 +231,10 @@ class TestCodestreams:
         at = jpeg.index(b"\xff\xc0")
         jpeg[at + 5 : at + 9] = struct.pack(">HH", 12_000, 12_000)
         for hiding in (b"\xff\xd0", b"\xff\xd7", b"junk", b"\xff\xff\xff"):
-            data = wrapped(dataset(phantom(), bits=8), bytes(jpeg[:2]) + hiding + bytes(jpeg[2:]), JPEGBaseline8Bit)
-            with pytest.raises((TooManyPixelsError, UnreadableImageError)) as caught:
+            codestream = bytes(jpeg[:20]) + hiding + bytes(jpeg[20:])  # behind the JFIF segment
+            data = wrapped(dataset(phantom(), bits=8), codestream, JPEGBaseline8Bit)
+            with pytest.raises(TooManyPixelsError, match="12,000 x 12,000"):
                 read_radiograph(data)
-            assert "12,000 x 12,000" in caught.value.message or "JPEG" in caught.value.message
 
     def test_a_size_outside_the_frame_header(self):
         """JPEG-LS tells a large size in a segment of its own (ISO/IEC 14495-1, C.2.4.1.4)."""
@@ -271,7 +271,7 @@ class TestCodestreams:
 
     def test_what_looks_like_a_start_inside_the_pixels_is_none(self):
         code = saved(phantom(), "JPEG2000", no_jp2=True)
-        comment = b"\xff\x4f\xff\x51" + b"\xff" * 40
+        comment = b"\xff\x4f\xff\x51" + bytes(4) + b"\xff" * 8 + bytes(28)
         segment = b"\xff\x64" + struct.pack(">HH", len(comment) + 4, 1) + comment
         at = code.index(b"\xff\x52")
         data = wrapped(dataset(phantom(), bits=8), code[:at] + segment + code[at:], JPEG2000Lossless)

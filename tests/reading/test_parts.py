@@ -154,6 +154,18 @@ def test_exif_over_itself_is_never_loaded_and_the_film_is_read(where, monkeypatc
     assert loads == []
 
 
+def test_a_start_repeated_without_end_is_never_taken_away(monkeypatch):
+    """Pillow copies the rest for each."""
+    loads = []
+    monkeypatch.setattr(Image.Exif, "load", lambda *_: loads.append(1))
+    for file_format in ("PNG", "WEBP"):
+        film = saved(phantom(), file_format, exif=b"Exif\0\0" * 10_000)
+        np.testing.assert_allclose(read_radiograph(film).pixels, phantom() / 255)
+    assert loads == []
+    with pytest.raises(UnreadableImageError, match="too many parts"):
+        read_radiograph(floods()["JPEG of EXIF's start"])
+
+
 def test_orientation_in_imagemagicks_text_still_counts():
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -158,6 +158,7 @@ def test_whoever_signs_in_is_answered_at_each_door(space: Running, session: str,
         assert http.get("/config").status_code == 200
         assert http.post("/predict", files={"file": ("a.png", good_film)}).status_code == 200
         assert http.post("/gradio_api/upload", files={"files": ("a.png", good_film)}).status_code == 200
+        assert http.get("/metrics", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 200
     with space.http() as http:
         assert http.get("/health").status_code == 200
 
