@@ -15,6 +15,7 @@
     │  ├─ FrameNotFoundError                frame_not_found  422  a frame that the file does not have
     │  └─ AdmissionError                    not_admitted     422  readable, but no chest film that the model knows
     ├─ NotLoggedInError                     not_logged_in    401  a login is wanted
+    ├─ SignInError                      not_signed_in    403  the provider or the list says no
     ├─ OtherSiteError                       other_site       403  another site's page asks
     ├─ TooManyRequestsError                 too_many_requests 429  one caller asks too often
     ├─ BusyError                            busy             503  the queue is full
@@ -176,6 +177,14 @@ class NotLoggedInError(PneumoNetError):
     code = "not_logged_in"
     http_status = 401
     default_hint = said("Send the user name and the password by HTTP Basic authentication.")
+
+
+class SignInError(PneumoNetError):
+    """The provider did not say who the visitor is, or it is nobody on the list."""
+
+    code = "not_signed_in"
+    http_status = 403
+    default_hint = said("Sign in again with an account that this server knows.")
 
 
 class OtherSiteError(PneumoNetError):

@@ -19,7 +19,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import cookie_parser
 
-from pneumonet.errors import PneumoNetError
+from pneumonet.errors import PneumoNetError, SignInError
 from pneumonet.language import Language, said
 from pneumonet.settings import OAuthSettings
 from pneumonet.web.answers import NO_STORE
@@ -37,14 +37,6 @@ _FLOW_SECONDS: Final = 600
 _PROVIDER_SECONDS: Final = 10
 
 _log = logging.getLogger("pneumonet.oauth")
-
-
-class SignInError(PneumoNetError):
-    """The provider did not say who the visitor is, or it is nobody on the list."""
-
-    code = "not_signed_in"
-    http_status = 403
-    default_hint = said("Sign in again with an account that this server knows.")
 
 
 class SignIn:
