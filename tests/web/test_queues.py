@@ -165,10 +165,11 @@ def test_a_full_queue_of_previews_says_so(
         return read(*arguments, **options)
 
     monkeypatch.setattr(ui, "read_radiograph", slow)
-    caplog.set_level("INFO", "pneumonet.requests")
+    page = visit(Turns(1, 1, 60))
+    caplog.set_level("INFO", "pneumonet")
+    caplog.clear()
 
     async def ask() -> None:
-        page = visit(Turns(1, 1, 60))
         first = asyncio.create_task(page.take("film", _visitor("first")))
         while page.service.previews.present < 1:
             await asyncio.sleep(0.01)
