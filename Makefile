@@ -6,7 +6,7 @@ PNEUMONET_PORT ?= 7860
 VERSION ?= 1.0.0
 export PNEUMONET_PORT
 
-.PHONY: run test lint bench weights clean
+.PHONY: run test lint audit bench weights clean
 
 run: $(VENV)/.app
 	@exec $(BIN)/python app.py
@@ -26,12 +26,21 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.app: requirements.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/.app: requirements.txt constraints.txt | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.app
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	touch $@
+
+# Asks PyPI for known holes; what it could not ask about counts as a failure.
+audit: $(VENV)/.audit
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(VENV)/.audit: requirements-audit.txt | $(VENV)/.python
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	touch $@
 
 clean:

@@ -47,6 +47,8 @@ NOT_RUN: Final = {
         "pushes to the Hub; tests/hub/test_space.py"
     ),
     ".venv/bin/python -m pip install -r requirements-batch.txt": "installs from PyPI",
+    ".venv/bin/python -m pip install -r requirements-mcp.txt": "installs from PyPI",
+    "PNEUMONET_MCP=1 make run": "installs and serves until it is stopped; tests/web/test_mcp.py starts app.py with it",
     ".venv/bin/python scripts/train.py tf_efficientnet_lite0 --init package --precision float32 --sizes 0:192 "
     "--epochs 5 --learning-rate 5e-4 --ema-decay 0.99 --mixup 0 --out runs/teacher": "trains for hours",
     ".venv/bin/python scripts/train.py convnext_tiny --init model_card/convnext_tiny --teacher runs/teacher "

@@ -2,11 +2,14 @@
 
 import inspect
 import re
-from importlib.metadata import metadata
+from collections.abc import Iterable
+from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import pneumonet
 from pneumonet import errors
@@ -55,3 +58,25 @@ def test_every_pin_for_any_python_installs_on_the_oldest_promised(file: str) -> 
         if pin:
             supported = SpecifierSet(metadata(pin[1])["Requires-Python"] or "")
             assert supported.contains(oldest[1]), f"{pin[1]} {pin[2]} needs Python {supported}"
+
+
+def _applying(lines: Iterable[str], extra: str = "") -> list[Requirement]:
+    """Return the requirements among a file's or a package's lines that this Python on this machine asks for."""
+    found = [Requirement(line) for line in lines if line and line[0] not in "#-"]
+    return [
+        requirement for requirement in found if not requirement.marker or requirement.marker.evaluate({"extra": extra})
+    ]
+
+
+def test_every_package_that_is_installed_has_the_version_that_constraints_name() -> None:
+    named = {canonicalize_name(pin.name): pin for pin in _applying((ROOT / "constraints.txt").read_text().splitlines())}
+    files = [file for file in ROOT.glob("requirements*.txt") if file.name != "requirements-audit.txt"]
+    waiting = [wanted for file in files for wanted in _applying(file.read_text().splitlines())]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        wanted = waiting.pop()
+        for extra in {"", *wanted.extras} - {extra for name, extra in seen if name == wanted.name}:
+            seen.add((wanted.name, extra))
+            assert named[canonicalize_name(wanted.name)].specifier.contains(version(wanted.name)), wanted.name
+            waiting += _applying(requires(wanted.name) or (), extra)
+    assert len(seen) > 100

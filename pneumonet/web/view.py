@@ -334,6 +334,7 @@ def _reports(path: str, language: Language) -> str:
             f'<li><a class="pn-button" href="{escape(path)}/{kind.name}?lang={language.tag}" '
             f'download="{kind.file_name}" aria-label="{escape(label)}">{escape(title)}</a></li>'
         )
+    failed = language("Wait a moment, then try again.")
     note = language(
         "For {minutes} minutes, or until you take the film away. The DICOM files carry the patient and the study of a "
         "DICOM film, as DICOM wants; the others name nobody, unless a name is written in the picture itself.",
@@ -342,6 +343,7 @@ def _reports(path: str, language: Language) -> str:
     return (
         f'<nav class="pn-reports" aria-label="{escape(language("Reports of this answer"))}">'
         f"<h3>{escape(language('Report'))}</h3><ul>{links}</ul>"
+        f'<p class="pn-alert" role="alert" data-failed="{escape(failed)}" hidden></p>'
         f'<p class="pn-explanation">{escape(note)}</p></nav>'
     )
 

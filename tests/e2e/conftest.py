@@ -179,6 +179,11 @@ def analyse(page: Any, film: Path | None = None) -> str:
     return answer(page)
 
 
+def take_away(page: Any) -> None:
+    """Press the button that takes the chosen film away."""
+    page.get_by_role("button", name="Take the film away").click()
+
+
 def answer(page: Any) -> str:
     """Return the words of the answer, once it is there."""
     page.wait_for_selector("#result .pn-result, #result .pn-failure")

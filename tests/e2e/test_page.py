@@ -14,7 +14,7 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web.held import HeldFilms
 from pneumonet.web.tidying import private_folder
-from tests.e2e.conftest import HOSTILE_TITLE, Visit, analyse, answer, choose, expected
+from tests.e2e.conftest import HOSTILE_TITLE, Visit, analyse, answer, choose, expected, take_away
 from tests.web.conftest import Running, serving, wait_until
 from tests.web.test_bad_input import FILMS as BAD_FILMS
 
@@ -75,7 +75,7 @@ def test_the_next_film_is_answered_while_the_last_is_still_on_its_way(
         page.click("#analyse")
         page.wait_for_selector("#result .pn-working")
         assert asked.wait(10)
-        page.click("#film-file button[aria-label=Clear]")
+        take_away(page)
         page.wait_for_selector("#result .pn-empty")
         shown = analyse(page, films / "other.png")
     finally:
@@ -90,7 +90,7 @@ def test_analyse_with_nothing_asks_for_a_film(visit: Visit, films: Path) -> None
     page = visit()
     assert "No film has been chosen" in analyse(page)
     analyse(page, films / "film.jpg")
-    page.click("#film-file button[aria-label=Clear]")
+    take_away(page)
     page.wait_for_selector("#result .pn-empty")
     assert page.locator("#preview img").count() == 0
     assert "No film has been chosen" in analyse(page)
@@ -107,7 +107,7 @@ def test_a_file_over_the_limit_is_not_sent(visit: Visit, films: Path) -> None:
     choose(page, films / "film.jpg")
     assert not page.is_visible("#too-large")
     for button in ("#analyse", "#example-1"):
-        page.click("#film-file button[aria-label=Clear]")
+        take_away(page)
         page.set_input_files("#film-file input[type=file]", films / "large.png")
         page.wait_for_selector("#too-large:visible")
         page.click(button)

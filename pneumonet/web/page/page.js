@@ -160,6 +160,34 @@
     setTimeout(() => { button.textContent = wording; }, 2000);
   });
 
+  // --- Reports ---
+
+  function save(blob, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+
+  // A browser says nothing of a download that is refused: the page tells why.
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest?.(".pn-reports a");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    const notice = link.closest(".pn-reports").querySelector("[data-failed]");
+    notice.hidden = true;
+    try {
+      const answer = await fetch(link.href);
+      if (answer.ok) return save(await answer.blob(), link.download);
+      const { error, hint } = await answer.json();
+      notice.textContent = `${error} ${hint}`;
+    } catch {
+      notice.textContent = notice.dataset.failed;
+    }
+    notice.hidden = false;
+  });
+
   // --- Installing ---
 
   // Gradio names the manifest without a proxy's prefix, and browsers ask for it without the visitor's login.
