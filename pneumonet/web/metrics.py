@@ -41,7 +41,7 @@ TURNED_AWAY: Final = Counter(
 )
 HELD_BYTES: Final = Gauge(
     "pneumonet_held_bytes",
-    "Bytes of films held in memory: chosen on the page, or in bodies that arrive",
+    "Bytes held in memory: films on the page, in bodies that arrive, in uploads; overlays in outputs, answers unread",
     ["where"],
     registry=None,
 )

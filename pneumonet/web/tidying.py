@@ -4,21 +4,31 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 
+from pneumonet.web.metrics import HELD_BYTES
 from pneumonet.web.uploads import UPLOAD_SECONDS, outputs, uploads
+
+logger = logging.getLogger("pneumonet.tidying")
 
 # Files of Gradio's are at most this old when they go: its own empty ones, and whatever a page may write.
 _FILE_SECONDS: Final = 4.0
 _TIDY_EVERY_SECONDS: Final = 1.0
+# Of answers that nobody has fetched yet, over all sessions. One with each of its maps is some megabytes.
+_UNREAD_BYTES: Final = 200_000_000
+# What a message of few words takes all the same.
+_MESSAGE_BYTES: Final = 1_000
+_GAUGE: Final = HELD_BYTES.labels("answers")
 
 
 @functools.cache
@@ -50,19 +60,28 @@ def tidying(folder: Path, page: Any) -> Callable[[FastAPI], contextlib.AbstractA
 
 async def _tidy(folder: Path, keep: frozenset[Path], page: Any) -> None:
     unread: dict[str, float] = {}
+    is_failing = False
     while True:
         await asyncio.sleep(_TIDY_EVERY_SECONDS)
-        uploads.tidy()
-        outputs.tidy()
-        unread = drop_unread(page._queue, unread)
-        await asyncio.to_thread(sweep, folder, keep)
+        try:
+            uploads.tidy()
+            outputs.tidy()
+            unread = drop_unread(page._queue, unread)
+            await asyncio.to_thread(sweep, folder, keep)
+            is_failing = False
+        except Exception as error:
+            # The next round is to come all the same. Its message may hold what a caller sent; and once is enough.
+            if not is_failing:
+                place = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("sweeping failed with %s at\n%s", type(error).__name__, place)
+            is_failing = True
 
 
 def drop_unread(queue: Any, unread: dict[str, float], seconds: float = UPLOAD_SECONDS) -> dict[str, float]:
     """Forget the answers that nobody fetches, which Gradio keeps for the last 2000 sessions, and the sessions.
 
     Gradio keeps each session that ever asked among those that have events, also when all of them have been answered, or
-    when whoever asked has hung up.
+    when whoever asked has hung up. Those that wait too long go, and beyond 200 MB over all sessions the oldest.
 
     Args:
         queue: Gradio's queue of a page.
@@ -76,11 +95,40 @@ def drop_unread(queue: Any, unread: dict[str, float], seconds: float = UPLOAD_SE
         del events[session]
     waiting = {*events, *(session for session in messages if not messages[session].empty())} - running
     unread = {session: unread.get(session, now) for session in waiting}
-    for session in [session for session, since in unread.items() if now - since > seconds]:
+    late = {session for session, since in unread.items() if now - since > seconds}
+    for session in late | _beyond_the_bytes(messages, unread, now):
+        if session in running:
+            # Gradio looks it up when the event ends.
+            _empty(messages[session])
+            continue
         messages.pop(session, None)
         events.pop(session, None)
-        del unread[session]
+        unread.pop(session)
     return unread
+
+
+def _beyond_the_bytes(messages: Any, unread: dict[str, float], now: float) -> set[str]:
+    """Return the sessions whose answers find no place: the last that came have it first."""
+    total, beyond = 0, set()
+    for session in sorted(messages, key=lambda session: unread.get(session, now), reverse=True):
+        size = sum(_MESSAGE_BYTES + _size(getattr(message, "output", "")) for message in messages[session]._queue)
+        if total + size > _UNREAD_BYTES:
+            beyond.add(session)
+        else:
+            total += size
+    _GAUGE.set(total)
+    return beyond
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else len(value) if isinstance(value, str) else 0
+
+
+def _empty(messages: asyncio.Queue[Any]) -> None:
+    while not messages.empty():
+        messages.get_nowait()
 
 
 def _files(folder: Path) -> Iterable[Path]:

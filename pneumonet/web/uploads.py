@@ -19,6 +19,7 @@ from pneumonet.language import said
 from pneumonet.web.answers import NO_STORE, refusals_logged, request_id_of, text_response, too_large
 from pneumonet.web.bodies import read_form
 from pneumonet.web.languages import language_asked
+from pneumonet.web.metrics import HELD_BYTES
 
 # A caller who types the two requests of Gradio's protocol by hand needs a minute between them.
 UPLOAD_SECONDS: Final = 60.0
@@ -49,7 +50,7 @@ class Shelf:
         path = str(Path(get_upload_folder()).resolve() / secrets.token_hex(20) / name)
         with self._lock:
             self._drop_old()
-            if sum(len(held) for _, held in self._files.values()) + len(data) > self._most_bytes:
+            if self._count() + len(data) > self._most_bytes:
                 raise BusyError(said("Too many films wait to be analysed."))
             self._files[path] = (time.monotonic() + self._seconds, data)
         return path
@@ -71,6 +72,16 @@ class Shelf:
         with self._lock:
             self._drop_old()
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes it holds."""
+        with self._lock:
+            self._drop_old()
+            return self._count()
+
+    def _count(self) -> int:
+        return sum(len(held) for _, held in self._files.values())
+
     def _drop_old(self) -> None:
         now = time.monotonic()
         self._files = {path: held for path, held in self._files.items() if held[0] > now}
@@ -79,6 +90,8 @@ class Shelf:
 # One of each a process: Gradio gives a handler the path alone.
 uploads = Shelf(UPLOAD_SECONDS)
 outputs = Shelf(OUTPUT_SECONDS)
+HELD_BYTES.labels("uploads").set_function(lambda: uploads.held_bytes)
+HELD_BYTES.labels("outputs").set_function(lambda: outputs.held_bytes)
 
 
 def add_upload(data: bytes, name: str | None) -> str:

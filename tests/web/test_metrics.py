@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web import bodies, held, metrics
+from pneumonet.web import bodies, held, metrics, uploads
 from pneumonet.web.login import is_of_this_machine
 from pneumonet.web.logs import JsonFormatter, log_request
 from tests.support.films import encoded, phantom
@@ -167,6 +167,12 @@ def test_the_bytes_of_films_that_are_held_are_told(server: Running) -> None:
         assert told("page") == before
 
     asyncio.run(hold())
+    for where, shelf in (("uploads", uploads.uploads), ("outputs", uploads.outputs)):
+        before = told(where)
+        path = shelf.put(bytes(1_000_000), "film")
+        assert told(where) - before == 1_000_000
+        shelf.take(path)
+        assert told(where) == before
     assert told("bodies") == 0
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 30) as connection:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from gradio_client.exceptions import AppError
 
-from pneumonet.web import uploads
+from pneumonet.web import tidying, uploads
 from pneumonet.web.tidying import drop_unread, sweep
 from tests.support.films import encoded, phantom
 from tests.web.conftest import LOG_FIELDS, Running, address, dicom, unforeseen, wait_until
@@ -125,13 +126,15 @@ def test_sweep_takes_old_files_and_empty_folders_but_for_some(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
 
 
-def test_an_answer_nobody_fetches_is_forgotten() -> None:
-    def waiting(*messages: str) -> asyncio.Queue[str]:
-        queue: asyncio.Queue[str] = asyncio.Queue()
-        for message in messages:
-            queue.put_nowait(message)
-        return queue
+def waiting(*messages: object) -> "asyncio.Queue[object]":
+    """What Gradio keeps for a session."""
+    queue: asyncio.Queue[object] = asyncio.Queue()
+    for message in messages:
+        queue.put_nowait(message)
+    return queue
 
+
+def test_an_answer_nobody_fetches_is_forgotten() -> None:
     queue = SimpleNamespace(
         event_ids_to_events={"e": SimpleNamespace(session_hash="running")},
         pending_messages_per_session={"read": waiting(), "unread": waiting("answer"), "running": waiting("begun")},
@@ -144,6 +147,72 @@ def test_an_answer_nobody_fetches_is_forgotten() -> None:
     assert drop_unread(queue, unread, seconds=-1) == {}
     assert set(queue.pending_messages_per_session) == {"read", "running"}
     assert set(queue.pending_event_ids_session) == {"running"}
+
+
+def test_of_answers_nobody_fetches_the_oldest_go_beyond_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(size: int) -> SimpleNamespace:
+        return SimpleNamespace(output={"data": [{"maps": {"ensemble": {"NORMAL": "x" * size}}}]})
+
+    monkeypatch.setattr(tidying, "_UNREAD_BYTES", 25_000)
+    queue = SimpleNamespace(
+        event_ids_to_events={"e": SimpleNamespace(session_hash="hoards")},
+        pending_messages_per_session={
+            "old": waiting(answer(9_000)),
+            "new": waiting(answer(9_000)),
+            "huge": waiting(answer(50_000)),
+            # One that always has an event on its way, and reads nothing.
+            "hoards": waiting(*[answer(9_000)] * 3),
+            "reads": waiting(),
+        },
+        pending_event_ids_session={name: {name} for name in ("old", "new", "huge", "hoards")},
+    )
+    now = time.monotonic()
+    unread = drop_unread(queue, {"old": now - 30, "new": now - 10, "huge": now - 20})
+    kept = {name: messages.qsize() for name, messages in queue.pending_messages_per_session.items()}
+    assert kept == {"old": 1, "new": 1, "hoards": 0, "reads": 0}
+    assert set(queue.pending_event_ids_session) == {"old", "new", "hoards"}
+    assert set(unread) == {"old", "new"}
+    queue.pending_messages_per_session["newest"] = waiting(answer(9_000))
+    drop_unread(queue, unread)
+    assert set(queue.pending_messages_per_session) == {"new", "newest", "hoards", "reads"}
+    assert tidying._GAUGE._value.get() == 2 * 10_000
+
+
+def test_an_unread_answer_with_every_map_is_counted_in_full(running: Running, good_film: bytes) -> None:
+    with running.http() as http:
+        joined = http.post("/gradio_api/call/explain", json={"data": [running.upload(good_film)]})
+        wait_until(lambda: tidying._GAUGE._value.get() > 100_000)
+        assert http.get(f"/gradio_api/call/explain/{joined.json()['event_id']}").status_code == 200
+        wait_until(lambda: tidying._GAUGE._value.get() < 100_000)
+
+
+def test_a_round_of_sweeping_that_fails_is_told_and_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sweep_for_a_while() -> None:
+        rounds, over = 0, asyncio.Event()
+
+        def drop(*_: object) -> dict[str, float]:
+            nonlocal rounds
+            rounds += 1
+            if rounds in (1, 2, 4):
+                raise KeyError(NAME)
+            if rounds == 5:
+                over.set()
+            return {}
+
+        monkeypatch.setattr(tidying, "_TIDY_EVERY_SECONDS", 0)
+        monkeypatch.setattr(tidying, "drop_unread", drop)
+        task = asyncio.create_task(tidying._tidy(tmp_path, frozenset(), SimpleNamespace(_queue=None)))
+        await asyncio.wait_for(over.wait(), 30)
+        task.cancel()
+
+    asyncio.run(sweep_for_a_while())
+    # Once a row of failures, by the kind and the place.
+    assert [record.getMessage().split(" at\n")[0] for record in caplog.records if "sweep" in record.getMessage()] == [
+        "sweeping failed with KeyError"
+    ] * 2
+    assert NAME not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/", "/gradio_api/info", "/config"])
