@@ -23,13 +23,15 @@ _CLOSED: Final = tuple(GRADIO + name for name in _CLOSED_NAMES.split(" "))
 _NAMES: Final = ("session_hash", "event_id")
 _NAME: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
 NO_ENDPOINT: Final = "There is no endpoint of that name."
+_NOT_OFFERED: Final = "This server does not offer that."
 
 
 class GradioRoutes:
     """The routes of one page, each called by the page and by strangers alike."""
 
     def __init__(self, page: Any) -> None:
-        """Learn the events of a gr.Blocks, and whether it has a door for agents."""
+        """Learn the events of a gr.Blocks that is mounted, its prefix, and whether it has a door for agents."""
+        self._prefix = page.root_path and page.root_path + "/"
         self._agents = (MCP_ROUTE, MCP_ROUTE + "/", MCP_ROUTE + "/schema") if page.mcp_server else ()
         self._events = frozenset(page.fns)
         self._endpoints = frozenset(str(fn.api_name) for fn in page.fns.values())
@@ -45,8 +47,11 @@ class GradioRoutes:
         Raises:
             BadRequestError: If it names a session or an event as Gradio never does.
         """
+        if self._prefix and path.startswith(self._prefix):
+            # The gate has stripped it once, and Gradio would strip it once more: what it then finds nobody has checked.
+            return _NOT_OFFERED
         if path.startswith(_CLOSED) or (path.startswith(MCP_ROUTE) and path not in self._agents):
-            return "This server does not offer that."
+            return _NOT_OFFERED
         if not path.startswith(GRADIO):
             return None
         asked = path.removeprefix(GRADIO).split("/")

@@ -64,7 +64,8 @@ def create_app(service: Service, page: Any = None) -> FastAPI:
         app,
         page,
         path="/",
-        root_path=settings.root_path or None,
+        # Given even where there is none: GRADIO_ROOT_PATH would have Gradio strip a prefix that the gate does not know.
+        root_path=settings.root_path,
         show_error=False,
         max_file_size=settings.max_upload_bytes,
         enable_monitoring=False,

@@ -3,6 +3,7 @@ import gc
 import json
 import logging
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,30 @@ from tests.web.conftest import LIMIT_BYTES, Running, bare_page, file_data, logge
 from tests.web.test_rest import KEYS
 
 GRADIO_KEYS = KEYS - {"gradcam_image"}
+# What of Gradio's is not offered: method, path and status.
+CLOSED = [
+    ("GET", "/monitoring/summary", 403),
+    ("GET", "/gradio_api/runs", 404),
+    ("POST", "/gradio_api/run-history/connect", 404),
+    ("GET", "/gradio_api/deep_link", 404),
+    ("POST", "/gradio_api/process_recording", 404),
+    ("GET", "/gradio_api/file=https://example.org/", 404),
+    ("GET", "/gradio_api/file=http%3A//example.org/", 404),
+    ("GET", "/gradio_api/file/https://example.org/", 404),
+    ("GET", "/gradio_api/proxy=https://example.org/", 404),
+    ("POST", "/gradio_api/vibe-edit", 404),
+    ("GET", "/gradio_api/file=/etc/passwd", 403),
+    ("GET", "/gradio_api/dev/reload", 404),
+    ("GET", "/gradio_api/startup-events", 404),
+    ("GET", "/gradio_api/custom_component/a/client/b/c", 404),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(web_settings: Settings, tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of PneumoNet's own page."""
+    with serving(web_settings, lambda: tiny_model, tmp_path_factory.mktemp("whole"), build=None) as server:
+        yield server
 
 
 def test_predict_answers_a_client_with_the_finding_and_a_picture(running: Running, good_film: bytes) -> None:
@@ -64,12 +89,12 @@ def test_listed_endpoints_are_exactly_two(running: Running) -> None:
 
 
 def test_the_whole_page_lists_the_same_two_and_leaks_no_file(
-    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes, caplog: pytest.LogCaptureFixture
+    whole: Running, good_film: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serving(web_settings, lambda: tiny_model, tmp_path, build=None) as server, server.http() as http:
+    with whole.http() as http:
         assert http.get("/").status_code == 200
         assert sorted(http.get("/gradio_api/info").json()["named_endpoints"]) == ["/explain", "/predict"]
-        assert server.ask_client(good_film)[0]["prediction"]
+        assert whole.ask_client(good_film)[0]["prediction"]
         # Each event of the page can be called by anyone, private or not.
         for event in http.get("/config").json()["dependencies"]:
             for value in (file_data("/etc/passwd"), "/etc/passwd", None):
@@ -164,28 +189,22 @@ def test_no_call_passes_by_the_queue(running: Running, way: str) -> None:
         assert http.post(f"/gradio_api/{way}/predict", json={"data": [None]}).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/monitoring/summary", 403),
-        ("GET", "/gradio_api/runs", 404),
-        ("POST", "/gradio_api/run-history/connect", 404),
-        ("GET", "/gradio_api/deep_link", 404),
-        ("POST", "/gradio_api/process_recording", 404),
-        ("GET", "/gradio_api/file=https://example.org/", 404),
-        ("GET", "/gradio_api/file=http%3A//example.org/", 404),
-        ("GET", "/gradio_api/file/https://example.org/", 404),
-        ("GET", "/gradio_api/proxy=https://example.org/", 404),
-        ("POST", "/gradio_api/vibe-edit", 404),
-        ("GET", "/gradio_api/file=/etc/passwd", 403),
-        ("GET", "/gradio_api/dev/reload", 404),
-        ("GET", "/gradio_api/startup-events", 404),
-        ("GET", "/gradio_api/custom_component/a/client/b/c", 404),
-    ],
-)
-def test_what_is_not_offered_is_closed(running: Running, method: str, path: str, status: int) -> None:
-    with running.http() as http:
+@pytest.mark.parametrize("page", ["running", "whole"])
+@pytest.mark.parametrize(("method", "path", "status"), CLOSED)
+def test_what_is_not_offered_is_closed(
+    request: pytest.FixtureRequest, page: str, method: str, path: str, status: int
+) -> None:
+    with request.getfixturevalue(page).http() as http:
         assert http.request(method, path).status_code == status
+
+
+def test_gradio_strips_no_prefix_that_the_gate_does_not_know(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/prefix")
+    with serving(web_settings, lambda: tiny_model, tmp_path) as server, server.http() as http:
+        for method, path, _ in CLOSED:
+            assert http.request(method, "/prefix" + path).status_code == 404
 
 
 def test_a_path_is_printed_nowhere(running: Running, capfd: pytest.CaptureFixture[str]) -> None:

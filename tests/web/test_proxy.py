@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from tests.web.conftest import Running, serving, wait_until
+from tests.web.test_endpoints import CLOSED
 
 PREFIX = "/pneumo"
 
@@ -100,6 +101,13 @@ def test_gradio_client_uploads_asks_and_downloads(proxied: Running, good_film: b
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_is_closed_stays_closed(proxied: Running) -> None:
-    assert httpx.get(proxied.url + "/gradio_api/deep_link").status_code == 404
-    assert httpx.get(proxied.url + "/gradio_api/proxy=https://example.org").status_code == 404
+def test_what_is_closed_stays_closed_however_often_the_prefix_is_named(proxied: Running) -> None:
+    named = ["", *(again * count for again in (PREFIX, "/%70neumo", "//pneumo", "%2Fpneumo") for count in (1, 2))]
+    with httpx.Client() as http:
+        for more in named:
+            for method, path, status in CLOSED:
+                answer = http.request(method, proxied.url + more + path)
+                assert answer.status_code in ((status, 404) if more else (status,)), more + path
+            upload = http.post(proxied.url + more + "/gradio_api/upload", files={"files": ("a.png", b"x")})
+            # Whose upload it was shows in the path: Gradio's own would lie there.
+            assert upload.status_code == 404 or not Path(upload.json()[0]).exists()
