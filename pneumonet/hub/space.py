@@ -23,12 +23,19 @@ _TREE: Final = ("LICENSE", "app.py", "pneumonet", "requirements.txt")
 _SNAPSHOT: Final = "model_card"
 # What a Space's README says of it beside what is set here.
 _NEEDED_KEYS: Final = ("title", "sdk", "sdk_version", "python_version", "app_file", "license")
-_KEPT_KEYS: Final = (*_NEEDED_KEYS, "short_description", "tags")
+# Who signs in with Hugging Face stays, whether the clone says so or the Space itself: without it, a Space with
+# PNEUMONET_OAUTH_USERS does not start.
+_SIGN_IN_KEYS: Final = ("hf_oauth", "hf_oauth_scopes", "hf_oauth_expiration_minutes", "hf_oauth_authorized_org")
+_KEPT_KEYS: Final = (*_NEEDED_KEYS, "short_description", "tags", *_SIGN_IN_KEYS)
 _PIN: Final = re.compile(r"^gradio==(\S+)", re.MULTILINE)
 # The Hub's own file, which says what it keeps as LFS.
 _THEIRS: Final = ".gitattributes"
 _MODEL: Final = "PNEUMONET_MODEL"
 _REVISION: Final = "PNEUMONET_REVISION"
+# A Space is reached through Hugging Face's proxy alone, which comes from a private address and adds the visitor's to
+# X-Forwarded-For: without this all visitors share the proxy's rate. Not "*", which would have uvicorn take the list's
+# first address, and that one a visitor may make up; of these networks it takes the last that is none of them.
+_PROXIES: Final = {"FORWARDED_ALLOW_IPS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7"}
 _TITLE: Final = "Deploy the app"
 # In each README that is written here, and in no other.
 _MARK: Final = "Written by `scripts/deploy_space.py`"
@@ -94,7 +101,8 @@ def deploy_space(
     """Create a Space from a clone, or bring it up to date: one commit, and none where nothing changed.
 
     Files that have left the clone leave the Space. The model is pinned to a full commit in the Space's variables
-    PNEUMONET_MODEL and PNEUMONET_REVISION; other variables and all secrets stay as they are.
+    PNEUMONET_MODEL and PNEUMONET_REVISION, and FORWARDED_ALLOW_IPS is set where it is not; other variables, all secrets
+    and what the Space's README says of signing in with Hugging Face stay as they are.
 
     Args:
         root: The clone.
@@ -114,8 +122,6 @@ def deploy_space(
     api = HfApi(token=token)
     model_commit = _resolve(api, checked_repo_id(model), revision) if model else None
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=root / name) for name in names]
-    readme = _readme(root, model, model_commit).encode()
-    operations.append(CommitOperationAdd(path_in_repo=CARD_FILE, path_or_fileobj=readme))
     try:
         is_new = not api.repo_exists(repo_id, repo_type="space")
         api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True)
@@ -124,11 +130,14 @@ def deploy_space(
             for file in api.list_repo_tree(repo_id, repo_type="space", recursive=True)
             if isinstance(file, RepoFile)
         }
-        if not (is_new or replace or _is_ours(api, repo_id, there)):
+        their_readme = _readme_there(api, repo_id, there)
+        if not (is_new or replace or _MARK in their_readme):
             raise ConfigError(
                 f"The Space {repo_id} was not deployed from here; its {len(there)} files would be lost.",
                 hint="Name another Space, or say --replace.",
             )
+        readme = _readme(root, model, model_commit, _sign_in_of(their_readme)).encode()
+        operations.append(CommitOperationAdd(path_in_repo=CARD_FILE, path_or_fileobj=readme))
         changes: list[CommitOperationAdd | CommitOperationDelete] = [
             operation for operation in operations if not is_same(operation, there.get(operation.path_in_repo))
         ]
@@ -136,7 +145,7 @@ def deploy_space(
         changes += [CommitOperationDelete(path_in_repo=name) for name in left]
         commit = _commit(api, repo_id, changes, root)
         # After the files: what ran until now is never started with another model. A build takes longer than this.
-        _set_variables(api, repo_id, {_MODEL: model, _REVISION: model_commit})
+        _set_variables(api, repo_id, {_MODEL: model, _REVISION: model_commit}, defaults=_PROXIES)
     except FAILURES as error:
         if isinstance(error, PneumoNetError):
             raise
@@ -149,12 +158,21 @@ def deploy_space(
     return Space(repo_id, commit, bool(changes), model_commit)
 
 
-def _is_ours(api: HfApi, repo_id: str, there: Container[str]) -> bool:
+def _readme_there(api: HfApi, repo_id: str, there: Container[str]) -> str:
     if CARD_FILE not in there:
-        return False
+        return ""
     with TemporaryDirectory() as folder:
         readme = Path(api.hf_hub_download(repo_id, CARD_FILE, repo_type="space", local_dir=folder))
-        return _MARK.encode() in readme.read_bytes()
+        return readme.read_bytes().decode(errors="replace")
+
+
+def _sign_in_of(readme: str) -> dict[str, Any]:
+    try:
+        metadata = _parted(readme)[0]
+    except (ValueError, yaml.YAMLError):
+        # The Hub reads nothing of it either: nobody signs in there.
+        return {}
+    return {key: metadata[key] for key in _SIGN_IN_KEYS if key in metadata}
 
 
 def _commit(api: HfApi, repo_id: str, changes: list[CommitOperationAdd | CommitOperationDelete], root: Path) -> str:
@@ -212,8 +230,8 @@ def _parted(readme: str) -> tuple[dict[str, Any], str]:
     return metadata, parts[2]
 
 
-def _readme(root: Path, model: str | None, model_commit: str | None) -> str:
-    metadata = _parted((root / CARD_FILE).read_text())[0]
+def _readme(root: Path, model: str | None, model_commit: str | None, sign_in: dict[str, Any]) -> str:
+    metadata = sign_in | _parted((root / CARD_FILE).read_text())[0]
     kept: dict[str, Any] = {key: metadata[key] for key in _KEPT_KEYS if key in metadata}
     kept |= {"models": [model]} if model else {}
     front = yaml.safe_dump(kept | {"pinned": False}, sort_keys=False, allow_unicode=True)
@@ -228,7 +246,8 @@ def _readme(root: Path, model: str | None, model_commit: str | None) -> str:
 **Research use only. Not a medical device.** It informs and never diagnoses. Remove a patient's identity from a film
 before you upload it.
 
-Weights: {weights}. {_MARK}: what is changed here is lost with the next deployment.
+Weights: {weights}. {_MARK}: what is changed here is lost with the next deployment, but for `hf_oauth` and
+what belongs to it.
 """
 
 
@@ -251,10 +270,14 @@ def _resolve(api: HfApi, model: str, revision: str | None) -> str:
     return commit
 
 
-def _set_variables(api: HfApi, repo_id: str, wanted: dict[str, str | None]) -> None:
-    """Set variables of a Space, remove those that are None; each change restarts it, so what is right is left."""
+def _set_variables(api: HfApi, repo_id: str, wanted: dict[str, str | None], defaults: dict[str, str]) -> None:
+    """Set variables of a Space, remove those that are None; each change restarts it, so what is right is left.
+
+    The defaults are set where nobody has set anything.
+    """
     there = {name: variable.value for name, variable in api.get_space_variables(repo_id).items()}
-    for name, value in wanted.items():
+    missing = {name: value for name, value in defaults.items() if name not in there}
+    for name, value in (wanted | missing).items():
         if value is None and name in there:
             api.delete_space_variable(repo_id, name)
         elif value is not None and there.get(name) != value:

@@ -1,5 +1,6 @@
 """Deploying the app as a Space of a local Hub, every clone that is refused, and the deployed app at work."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -8,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.hub.client import ROOT, Client
 from tests.hub.repos import REPO, write_card_and_metrics, write_snapshot
@@ -19,6 +22,7 @@ from tests.hub.server import FIRST_FILES, Files, LocalHub, Repo, _Handler, _Refu
 from tests.support.films import encoded, phantom
 
 SPACE = "org/reading-room"
+PROXIES = {"FORWARDED_ALLOW_IPS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7"}
 README = """---
 title: PneumoNet
 sdk: gradio
@@ -97,7 +101,7 @@ def test_a_space_holds_the_app_and_serves_a_pinned_model(
     space = hub.spaces[SPACE]
     assert answer["commit"] == space.branches["main"], answer
     assert (answer["is_changed"], answer["model_commit"]) == (True, commit)
-    assert space.variables == {"PNEUMONET_MODEL": REPO, "PNEUMONET_REVISION": commit}
+    assert space.variables == {"PNEUMONET_MODEL": REPO, "PNEUMONET_REVISION": commit, **PROXIES}
     files = dict(space.commits[answer["commit"]])
     readme = files.pop("README.md")
     kept = {name: data for name, data in TREE.items() if not name.startswith("tests/") and name != "README.md"}
@@ -126,7 +130,7 @@ def test_deploying_again_changes_nothing(client: Client, hub: LocalHub, clone: P
 
 def test_what_left_the_clone_leaves_the_space(client: Client, hub: LocalHub, clone: Path, commit: str) -> None:
     client.call("deploy_space", clone, SPACE, model=REPO)
-    hub.spaces[SPACE].variables["OTHER"] = "stays"
+    hub.spaces[SPACE].variables |= {"OTHER": "stays", "FORWARDED_ALLOW_IPS": "10.9.8.7"}
     (clone / "pneumonet" / "web" / "page.py").rename(clone / "pneumonet" / "page.py")
     (clone / "app.py").write_text("print('better')\n")
     _commit(clone)
@@ -139,6 +143,55 @@ def test_what_left_the_clone_leaves_the_space(client: Client, hub: LocalHub, clo
     }  # fmt: skip
     assert files["app.py"] == b"print('better')\n"
     assert hub.spaces[SPACE].variables["OTHER"] == "stays"
+    assert hub.spaces[SPACE].variables["FORWARDED_ALLOW_IPS"] == "10.9.8.7"
+
+
+@pytest.mark.parametrize(
+    ("header", "visitor"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        # What a visitor makes up stands before what the proxies have added.
+        ("127.0.0.1, 203.0.113.5", "203.0.113.5"),
+        ("198.51.100.7, 203.0.113.5, 10.16.0.9", "203.0.113.5"),
+    ],
+)
+def test_behind_a_space_s_proxy_each_visitor_has_an_address_that_is_not_made_up(
+    client: Client, hub: LocalHub, clone: Path, commit: str, header: str, visitor: str
+) -> None:
+    client.call("deploy_space", clone, SPACE, model=REPO)
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    scope = {"type": "http", "client": ("10.16.3.80", 1), "headers": [(b"x-forwarded-for", header.encode())]}
+    proxied: Any = ProxyHeadersMiddleware(app, hub.spaces[SPACE].variables["FORWARDED_ALLOW_IPS"])
+    asyncio.run(proxied(scope, None, None))
+    assert seen == [visitor]
+
+
+SIGN_IN = {
+    "hf_oauth": True, "hf_oauth_scopes": ["email"], "hf_oauth_expiration_minutes": 480,
+    "hf_oauth_authorized_org": "org",
+}  # fmt: skip
+
+
+def test_signing_in_with_hugging_face_outlives_a_deployment(
+    client: Client, hub: LocalHub, clone: Path, commit: str
+) -> None:
+    def readme() -> bytes:
+        return hub.spaces[SPACE].commits[hub.spaces[SPACE].branches["main"]]["README.md"]
+
+    client.call("deploy_space", clone, SPACE, model=REPO)
+    # On the Hub's own page an operator edits the Space's README, not the clone's.
+    told = readme().decode().replace("---\n", "---\n" + yaml.safe_dump(SIGN_IN), 1)
+    hub.commit(SPACE, {"README.md": told.encode()}, kind="spaces")
+    client.call("deploy_space", clone, SPACE, model=REPO)
+    assert _metadata(readme()).items() >= SIGN_IN.items()
+    assert not client.call("deploy_space", clone, SPACE, model=REPO)["is_changed"]
+    _readme("colorFrom: red", "hf_oauth: true\nhf_oauth_expiration_minutes: 30")(clone)
+    client.call("deploy_space", clone, SPACE, model=REPO)
+    assert _metadata(readme()).items() >= (SIGN_IN | {"hf_oauth_expiration_minutes": 30}).items()
 
 
 def test_a_model_that_moved_is_served_only_when_deployed_anew(
@@ -160,7 +213,7 @@ def test_without_a_model_repo_the_snapshot_goes_along(client: Client, hub: Local
     weights = "model_card/convnext_tiny/model.safetensors"
     assert files[weights] == (clone / weights).read_bytes()
     assert "models" not in _metadata(files["README.md"])
-    assert hub.spaces[SPACE].variables == {}, "a pin would win over the snapshot"
+    assert hub.spaces[SPACE].variables == PROXIES, "a pin would win over the snapshot"
     assert answer["model_commit"] is None
 
 
@@ -203,7 +256,7 @@ def test_a_deployment_that_fails_half_way_leaves_the_model_and_can_be_done_again
     assert answer["message"] == f"The Space {SPACE} cannot be deployed: the Hub refuses access (HTTP 403)."
     assert hub.spaces[SPACE].variables == before
     client.call("deploy_space", clone, SPACE, model=REPO)
-    assert hub.spaces[SPACE].variables == {"PNEUMONET_MODEL": REPO, "PNEUMONET_REVISION": commit}
+    assert hub.spaces[SPACE].variables == {"PNEUMONET_MODEL": REPO, "PNEUMONET_REVISION": commit, **PROXIES}
 
 
 def test_a_private_model_is_told(client: Client, hub: LocalHub, clone: Path, commit: str) -> None:
