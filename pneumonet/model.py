@@ -100,7 +100,7 @@ class PneumoNet:
             snapshot,
             ensemble,
             AdmissionCheck(config.admission, presentation, spaces, widths),
-            ReadingLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
+            ReadingLimits.of(settings),
         )
 
     def predict(

@@ -52,6 +52,8 @@ class Settings:
         root_path: PNEUMONET_ROOT_PATH: the prefix that a reverse proxy strips, such as `/pneumonet`.
         max_upload_bytes: PNEUMONET_MAX_UPLOAD_MB: the largest file taken, in units of 1,000,000 bytes. Default 10.
         max_pixels: PNEUMONET_MAX_MEGAPIXELS: the most pixels a header may declare, in units of 1,000,000. Default 40.
+        decoding_pixels: PNEUMONET_DECODING_MEGAPIXELS: how many pixels are decoded at a time, in units of 1,000,000; a
+            film of more is decoded alone. Default: as many as the largest film may have.
         max_waiting: PNEUMONET_MAX_WAITING: how many films may wait their turn before the answer is "busy". Default 32.
         request_seconds: PNEUMONET_REQUEST_SECONDS: how long a film may wait and be analysed before its caller is told
             that it took too long. Default 60.
@@ -90,6 +92,7 @@ class Settings:
     root_path: str = ""
     max_upload_bytes: int = 10_000_000
     max_pixels: int = 40_000_000
+    decoding_pixels: int = 40_000_000
     max_waiting: int = 32
     request_seconds: int = 60
     requests_per_minute: int = 240
@@ -114,6 +117,7 @@ class Settings:
             ConfigError: If a value cannot be understood or is out of range.
         """
         values = os.environ if environment is None else environment
+        megapixels = _number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 40, 1, 1000)
         return cls(
             model=values.get("PNEUMONET_MODEL") or str(DEFAULT_SNAPSHOT),
             revision=values.get("PNEUMONET_REVISION") or None,
@@ -124,7 +128,8 @@ class Settings:
             port=_number(values, ("PNEUMONET_PORT", "GRADIO_SERVER_PORT"), 7860, 0, 65535),
             root_path=_root_path(values),
             max_upload_bytes=_number(values, ("PNEUMONET_MAX_UPLOAD_MB",), 10, 1, 1000) * 1_000_000,
-            max_pixels=_number(values, ("PNEUMONET_MAX_MEGAPIXELS",), 40, 1, 1000) * 1_000_000,
+            max_pixels=megapixels * 1_000_000,
+            decoding_pixels=_number(values, ("PNEUMONET_DECODING_MEGAPIXELS",), megapixels, 1, 10_000) * 1_000_000,
             max_waiting=_number(values, ("PNEUMONET_MAX_WAITING",), 32, 0, 10_000),
             request_seconds=_number(values, ("PNEUMONET_REQUEST_SECONDS",), 60, 1, 3600),
             requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 240, 0, 1_000_000),

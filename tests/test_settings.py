@@ -39,6 +39,7 @@ def test_a_space_s_own_variables_are_followed() -> None:
         ("PNEUMONET_PORT", "-1"),
         ("PNEUMONET_MAX_UPLOAD_MB", "0"),
         ("PNEUMONET_MAX_MEGAPIXELS", "1.5"),
+        ("PNEUMONET_DECODING_MEGAPIXELS", "0"),
         ("PNEUMONET_DEVICE", "tpu"),
         ("PNEUMONET_ROOT_PATH", "pneumo"),
     ],

@@ -34,7 +34,7 @@ def read_radiograph(
     Args:
         source: The file's bytes, or the path of a file.
         frame: Which frame or page to read, from 0; None reads the first and says so where there are several.
-        limits: How large a film may be.
+        limits: How large a film may be, and how many pixels are decoded at once in the whole process.
 
     Returns:
         The film: (H, W) float32 in [0, 1], black = air, as an upright viewer shows it.
@@ -49,6 +49,7 @@ def read_radiograph(
         UnsupportedTransferSyntaxError: If a DICOM file is compressed as no shipped decoder can undo.
         FrameNotFoundError: If the file does not have the frame asked for.
         UnreadableImageError: If the file cannot be opened, is damaged, is cut short, or holds no pixels.
+        TookTooLongError: If its turn at decoding did not come in time.
     """
     _check_frame(frame)
     data = read_bytes(source, limits)

@@ -38,8 +38,11 @@ def decoder_for(syntax: UID) -> str:
     return "pyjpegls" if syntax in JPEGLSTransferSyntaxes else "pylibjpeg"
 
 
-def check_compression(dataset: Any, index: int, frames: int, limits: ReadingLimits) -> None:
+def check_compression(dataset: Any, index: int, frames: int, limits: ReadingLimits) -> int:
     """Refuse a frame that no decoder undoes, or that would cost one more than the tags say.
+
+    Returns:
+        The pixels that the compressed picture declares; 0 where it is not compressed.
 
     Raises:
         UnsupportedTransferSyntaxError: If no shipped decoder can undo its compression.
@@ -53,14 +56,14 @@ def check_compression(dataset: Any, index: int, frames: int, limits: ReadingLimi
             said("The DICOM file is compressed as {syntax}, which is not read.", syntax=_in_words(syntax))
         )
     if not syntax.is_encapsulated:
-        return
+        return 0
     if dataset.PixelData.count(_FRAGMENT) > MOST_PARTS:
         raise too_many_parts()
     with translated(damaged(syntax)):
-        _check_codestream(dataset, syntax, index, frames, limits)
+        return _checked_codestream(dataset, syntax, index, frames, limits)
 
 
-def _check_codestream(dataset: Any, syntax: UID, index: int, frames: int, limits: ReadingLimits) -> None:
+def _checked_codestream(dataset: Any, syntax: UID, index: int, frames: int, limits: ReadingLimits) -> int:
     offsets = as_pixel_options(dataset).get("extended_offsets")
     codestream = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
     declared = _declared(dataset, syntax, codestream)
@@ -74,8 +77,12 @@ def _check_codestream(dataset: Any, syntax: UID, index: int, frames: int, limits
                 stated=int(dataset.SamplesPerPixel),
             )
         )
+    # PS3.5 8.2 knows no other, and pydicom makes room for as many bits as the tags say.
+    if declared.components == 3 and dataset.BitsAllocated > 16:
+        raise UnreadableImageError(damaged(syntax))
     if syntax in JPEG2000TransferSyntaxes:
         check_pieces(codestream, declared)
+    return declared.width * declared.height
 
 
 def _declared(dataset: Any, syntax: UID, codestream: bytes) -> Declared:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from pneumonet.errors import PneumoNetError, TooManyPixelsError
 from pneumonet.language import said
+from pneumonet.reading.decoding import DECODING
 from pneumonet.reading.limits import ReadingLimits, too_many_parts
 
 _NAMING_KEYWORDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality", "Rows")
@@ -57,7 +58,7 @@ def is_dicom(data: bytes) -> bool:
         return False
 
 
-def read_file(data: bytes, limits: ReadingLimits) -> Any:
+def read_file(data: bytes, limits: ReadingLimits, turns: ExitStack) -> Any:
     """Parse a whole DICOM file.
 
     Elements too long for what they mean are left out: pydicom makes an object of each of a value's parts.
@@ -65,6 +66,7 @@ def read_file(data: bytes, limits: ReadingLimits) -> Any:
     Args:
         data: The file.
         limits: How much a deflated file may inflate to.
+        turns: Takes the turn at decoding that a deflated file needs from here on.
 
     Returns:
         The data set, with a transfer syntax in its file meta.
@@ -72,11 +74,14 @@ def read_file(data: bytes, limits: ReadingLimits) -> Any:
     Raises:
         TooManyPixelsError: If it would inflate to more than a film within the limits can take.
         UnreadableImageError: If it has too many elements. A parser's own errors are left to the caller.
+        TookTooLongError: If the turn did not come in time.
     """
     try:
         dataset = _parsed(data)
     except _DeflatedError as deflated:
-        _check_inflated(deflated.body, limits)
+        # What it declares lies in the deflated part; but no pixel takes less than a bit.
+        pixels = min(limits.max_pixels, 8 * _inflated_bytes(deflated.body, limits))
+        turns.enter_context(DECODING.turn(pixels, limits))
         dataset = _of_deflated(deflated, zlib.decompress(deflated.body, -zlib.MAX_WBITS))
     if not getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID"):
         # pydicom has told implicit from explicit and the byte order by the first element.
@@ -155,15 +160,16 @@ def _of_deflated(deflated: _DeflatedError, inflated: bytes) -> Any:
     return _without_long_values(dataset)
 
 
-def _check_inflated(body: bytes, limits: ReadingLimits) -> None:
-    """Refuse a deflated data set that would inflate to more than any film within the limit."""
-    room = limits.max_pixels * _MAX_BYTES_A_PIXEL + limits.max_bytes
+def _inflated_bytes(body: bytes, limits: ReadingLimits) -> int:
+    """Return what a deflated data set would inflate to; refuse one of more than any film within the limit."""
+    most = room = limits.max_pixels * _MAX_BYTES_A_PIXEL + limits.max_bytes
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     while body and not inflate.eof:
         room -= len(inflate.decompress(body, 1 << 20))
         if room < 0:
             raise TooManyPixelsError(said("The DICOM file inflates to more than a film within the limit can take."))
         body = inflate.unconsumed_tail
+    return most - room
 
 
 def _without_long_values(dataset: Any) -> Any:

@@ -8,11 +8,12 @@ from pydicom.pixels import apply_color_lut
 
 from pneumonet.errors import UnreadableImageError
 from pneumonet.language import said
-from pneumonet.reading.tones import Pixels, grey_of_channels
+from pneumonet.reading.tones import Block, Pixels, blocks, grey_of_channels
 
 _CHANNELS: Final = ("Red", "Green", "Blue", "Alpha")
 _DISCRETE, _LINEAR = 0, 1
 _MOST_ENTRIES: Final = 1 << 16
+_DAMAGED: Final = said("The DICOM file's colour palette is damaged.")
 
 
 def grey_of_palette(stored: NDArray[Any], dataset: Any) -> tuple[Pixels, float]:
@@ -26,14 +27,22 @@ def grey_of_palette(stored: NDArray[Any], dataset: Any) -> tuple[Pixels, float]:
         As `tones.grey_of_channels`.
 
     Raises:
-        UnreadableImageError: If a palette's segments make more entries than a palette has.
+        UnreadableImageError: If a palette's segments, or the indices, make more entries than a palette has.
     """
     for channel in _CHANNELS:
         _check_segments(dataset, dataset.get(f"Segmented{channel}PaletteColorLookupTableData"))
-    channels = apply_color_lut(stored, dataset)[..., :3]
+    low, high = int(stored.min()), int(stored.max())
+    if high - low >= _MOST_ENTRIES:
+        raise UnreadableImageError(_DAMAGED)
+    # Of every index once: pydicom takes a palette apart anew for each array.
+    colours = apply_color_lut(np.arange(low, high + 1, dtype=stored.dtype), dataset)[:, :3]
+
+    def channels_at(block: Block) -> Any:
+        return colours[stored[block].astype(np.int64) - low]
+
     # Some writers keep 8-bit colours in 16-bit entries.
-    top = 0xFF if channels.max() <= 0xFF else 0xFFFF
-    return grey_of_channels(channels, top)
+    is_of_8_bits = all(channels_at(block).max() <= 0xFF for block in blocks(*stored.shape))
+    return grey_of_channels(stored.shape, channels_at, 0xFF if is_of_8_bits else 0xFFFF)
 
 
 def _check_segments(dataset: Any, segments: bytes | None) -> None:
@@ -49,5 +58,5 @@ def _check_segments(dataset: Any, segments: bytes | None) -> None:
         entries += length
         # An indirect segment repeats others, and those may be indirect too; no writer of films is known to make any.
         if kind not in (_DISCRETE, _LINEAR) or entries > _MOST_ENTRIES:
-            raise UnreadableImageError(said("The DICOM file's colour palette is damaged."))
+            raise UnreadableImageError(_DAMAGED)
         at += 2 + (length if kind == _DISCRETE else 1)

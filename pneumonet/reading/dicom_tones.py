@@ -9,7 +9,7 @@ from pydicom.pixels import apply_rescale, apply_windowing
 
 from pneumonet.language import said
 from pneumonet.reading.dicom_tags import first_of, number_of, text_of, whole_number_of
-from pneumonet.reading.tones import Pixels, fill_gaps, scale_to_range
+from pneumonet.reading.tones import Pixels, by_blocks, fill_gaps, scale_to_range
 
 ODD_WINDOW: Final = said("The film's display window is not usable; its own range of tones was used.")
 ODD_RESCALE: Final = said("The film's rescale slope is not usable; its values were taken as stored.")
@@ -37,7 +37,7 @@ def grey_of_stored(stored: NDArray[Any], dataset: Any, *, inverted: bool) -> tup
     values, gaps = fill_gaps(values, inverted=inverted)
     pixels, told = _apply_voi(values, dataset, padding)
     if inverted:
-        pixels = 1 - pixels
+        np.subtract(1, pixels, out=pixels)
     if padding is not None:
         pixels[padding] = 0
     return pixels, warnings + gaps + told
@@ -74,7 +74,7 @@ def _apply_modality(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], t
         return stored, (ODD_RESCALE,)
     rescale = Dataset()
     rescale.RescaleSlope, rescale.RescaleIntercept = slope, intercept
-    return apply_rescale(stored, rescale), ()
+    return by_blocks(lambda part: apply_rescale(part, rescale), stored, np.float64), ()
 
 
 def _apply_voi(values: NDArray[Any], dataset: Any, padding: NDArray[np.bool_] | None) -> tuple[Pixels, tuple[str, ...]]:
@@ -107,13 +107,16 @@ def _apply_window(values: NDArray[Any], dataset: Any) -> Pixels | None:
     # One unsigned bit makes [0, 1] the window's output range.
     window.BitsStored, window.PixelRepresentation, window.PhotometricInterpretation = 1, 0, "MONOCHROME2"
     with np.errstate(over="ignore"):  # a sigmoid far below its centre: 1 / (1 + inf) is the 0 that is meant
-        pixels = np.clip(apply_windowing(values, window), 0, 1).astype(np.float32)
+        pixels = by_blocks(lambda part: np.clip(apply_windowing(part, window), 0, 1), values, np.float32)
     return None if np.ptp(pixels) == 0 and values.max() > values.min() else pixels
 
 
 def _own_range(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Pixels:
-    shown = values if padding is None else values[~padding]
-    return scale_to_range(values, float(shown.min()), float(shown.max()))
+    low, high = values.min(), values.max()
+    if padding is not None:
+        shown = ~padding
+        low, high = values.min(where=shown, initial=high), values.max(where=shown, initial=low)
+    return scale_to_range(values, float(low), float(high))
 
 
 def _tones_of_table(values: NDArray[Any], first: int, entries: NDArray[np.uint16]) -> Pixels:
@@ -129,9 +132,11 @@ def _tones_of_table(values: NDArray[Any], first: int, entries: NDArray[np.uint16
 def _look_up(values: NDArray[Any], first: int, entries: NDArray[np.uint16]) -> NDArray[np.uint16]:
     # pydicom's apply_voi keeps the index in the entries' type, which wraps in a long table of 8-bit entries.
     # Clipped as floats, of which the largest have no whole number.
-    index = np.clip(np.rint(values, dtype=np.float64) - first, 0, len(entries) - 1)
-    found: NDArray[np.uint16] = entries[index.astype(np.int64)]
-    return found
+    def found(part: NDArray[Any]) -> Any:
+        index = np.clip(np.rint(part, dtype=np.float64) - first, 0, len(entries) - 1)
+        return entries[index.astype(np.int64)]
+
+    return by_blocks(found, values, np.uint16)
 
 
 def _table(item: Any, dataset: Any) -> tuple[int, NDArray[np.uint16]] | None:

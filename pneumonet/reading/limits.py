@@ -9,6 +9,7 @@ from typing import Final
 
 from pneumonet.errors import FrameNotFoundError, PneumoNetError, TooManyPixelsError, UnreadableImageError
 from pneumonet.language import Said, said
+from pneumonet.settings import Settings
 
 # Chunks, markers, frames, pages, fragments or directory entries: a film has tens, a long sequence thousands.
 MOST_PARTS: Final = 10_000
@@ -16,15 +17,25 @@ MOST_PARTS: Final = 10_000
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """How large a film may be.
+    """How large a film may be, and how many are decoded at once.
 
     Attributes:
         max_bytes: The most bytes a file may have.
         max_pixels: The most pixels that a header may declare for what has to be decoded.
+        max_pixels_at_once: The most pixels that the process decodes at one time, but for a film of more: it is decoded
+            alone.
+        waiting_seconds: How long a film may wait for others to be decoded.
     """
 
     max_bytes: int = 10_000_000
     max_pixels: int = 40_000_000
+    max_pixels_at_once: int = 40_000_000
+    waiting_seconds: int = 60
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ReadingLimits":
+        """Return the limits that an operator chose."""
+        return cls(settings.max_upload_bytes, settings.max_pixels, settings.decoding_pixels, settings.request_seconds)
 
 
 def in_megabytes(size: int) -> Said:

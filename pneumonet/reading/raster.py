@@ -19,6 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pneumonet.errors import UnreadableImageError
 from pneumonet.language import said
 from pneumonet.radiograph import Radiograph
+from pneumonet.reading.decoding import DECODING
 from pneumonet.reading.deep_colour import deep_tones
 from pneumonet.reading.directories import check_exif
 from pneumonet.reading.limits import ReadingLimits, check_pixels, pick_frame
@@ -95,15 +96,22 @@ def _decoded(name: str, data: bytes, index: int, limits: ReadingLimits) -> _Tone
     with _PLUGINS[name](BytesIO(data)) as picture:
         # A frame of an animation is drawn over the ones before it, so they are decoded too.
         check_pixels(*picture.size, limits, decoded_frames=index + 1)
+        pixels = picture.width * picture.height
         if isinstance(picture, TiffFile):
-            check_tiles(picture, limits)
-        for step in range(index + 1):
-            picture.seek(step)
-            # A frame of a GIF may enlarge its canvas, and the next step decodes it.
-            check_pixels(*picture.size, limits, decoded_frames=step + 1)
-        picture.load()
-        tones = _deep_tones(picture) if picture.mode in _DEEP_MODES else _colour_tones(picture, name, data)
-        return replace(tones, pixels=_upright(tones.pixels, _orientation(picture)))
+            pixels = max(pixels, check_tiles(picture, limits))
+        # A later frame of a GIF may enlarge its canvas, and nothing says so before those up to it are decoded.
+        with DECODING.turn(limits.max_pixels if index else pixels, limits):
+            _load(picture, index, limits)
+            tones = _deep_tones(picture) if picture.mode in _DEEP_MODES else _colour_tones(picture, name, data)
+            return replace(tones, pixels=_upright(tones.pixels, _orientation(picture)))
+
+
+def _load(picture: ImageFile, index: int, limits: ReadingLimits) -> None:
+    for step in range(index + 1):
+        picture.seek(step)
+        # A frame of a GIF may enlarge its canvas, and the next step decodes it.
+        check_pixels(*picture.size, limits, decoded_frames=step + 1)
+    picture.load()
 
 
 def _colour_tones(picture: ImageFile, name: str, data: bytes) -> _Tones:
@@ -129,7 +137,7 @@ def _deep_tones(picture: ImageFile) -> _Tones:
 
 
 def _positive(pixels: Pixels, picture: ImageFile) -> Pixels:
-    return 1 - pixels if getattr(picture, "is_negative", False) else pixels
+    return np.subtract(1, pixels, out=pixels) if getattr(picture, "is_negative", False) else pixels
 
 
 def _orientation(picture: ImageFile) -> int:

@@ -73,24 +73,30 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         super()._setup()
 
 
-def check_tiles(picture: TiffFile, limits: ReadingLimits) -> None:
+def check_tiles(picture: TiffFile, limits: ReadingLimits) -> int:
     """Refuse tiles that are larger than a picture may be, or that lie over each other: the decoder fills each.
 
     Args:
         picture: Opened, not loaded.
         limits: The limits to hold.
 
+    Returns:
+        The pixels of a tile, for one of which the decoder makes room; 0 where there are none.
+
     Raises:
         TooManyPixelsError: If a tile is over the limit.
         UnreadableImageError: If the tiles together are larger than the picture.
     """
-    tags = picture.tag_v2
+    tags, pixels = picture.tag_v2, 0
     if TiffImagePlugin.TILEWIDTH in tags and TiffImagePlugin.TILELENGTH in tags:
-        check_pixels(tags[TiffImagePlugin.TILEWIDTH], tags[TiffImagePlugin.TILELENGTH], limits)
+        width, height = tags[TiffImagePlugin.TILEWIDTH], tags[TiffImagePlugin.TILELENGTH]
+        check_pixels(width, height, limits)
+        pixels = int(width * height)
     boxes = [tile.extents for tile in picture.tile if tile.extents is not None]
     drawn = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
     if drawn > picture.width * picture.height * len(picture.getbands()):
         raise too_many_parts()
+    return pixels
 
 
 def _layout(data: bytes) -> tuple[str, bool]:

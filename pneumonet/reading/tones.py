@@ -1,5 +1,6 @@
 """Stored values -> tones in [0, 1], whatever the file's format."""
 
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -10,11 +11,51 @@ from pneumonet.errors import UnreadableImageError
 from pneumonet.language import said
 
 Pixels = NDArray[np.float32]
+Block = tuple[slice, slice]
 
 NOT_NUMBERS: Final = said("The file's pixels are not numbers.")
 _GAPS_FILLED: Final = said("Some of the file's pixels are not numbers; they were shown as its darkest tone.")
 _HALF_OF_THE_LARGEST: Final = float(np.finfo(np.float64).max) / 2  # two numbers within it have a finite difference
+_BLOCK_PIXELS: Final = 1 << 16
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's "L"
+
+
+def blocks(height: int, width: int) -> Iterator[Block]:
+    """Yield the parts of a picture, whole rows where they are not too long.
+
+    What turns values into tones takes ten times their room, and a block's is little.
+
+    >>> list(blocks(2, 3))
+    [(slice(0, 2, None), slice(0, 3, None))]
+    """
+    columns = min(width, _BLOCK_PIXELS)
+    rows = _BLOCK_PIXELS // columns
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+
+
+def by_blocks(function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Apply what treats each value alone.
+
+    Args:
+        function: From values of any shape to as many.
+        values: (H, W) numbers; not changed.
+        dtype: Of what is returned.
+
+    Returns:
+        (H, W) of `dtype`.
+    """
+    out = np.empty(values.shape, dtype)
+    for block in blocks(*values.shape):
+        out[block] = function(values[block])
+    return out
+
+
+def part_of(picture: Image.Image, block: Block) -> Image.Image:
+    """Return a block of a picture, with its palette and what else decides its tones."""
+    rows, columns = block
+    return picture.crop((columns.start, rows.start, columns.stop, rows.stop))
 
 
 def scale_integers(values: NDArray[Any]) -> Pixels:
@@ -93,13 +134,17 @@ def scale_to_range(values: NDArray[Any], low: float, high: float) -> Pixels:
     """
     if high <= low:
         return np.zeros(values.shape, np.float32)
+    return by_blocks(lambda part: _scaled(part, low, high), values, np.float32)
+
+
+def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     # float32 holds every whole number of up to 16 bits; wider values and floats need the room.
     work: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     if max(abs(low), abs(high)) > _HALF_OF_THE_LARGEST:
         work, low, high = np.clip(work, low, high) / 2, low / 2, high / 2
     np.subtract(work, low, out=work)
     np.divide(work, high - low, out=work)
-    return np.clip(work, 0, 1, out=work).astype(np.float32, copy=False)
+    return np.clip(work, 0, 1, out=work)
 
 
 def grey_of_picture(picture: Image.Image) -> tuple[Pixels, float]:
@@ -111,32 +156,50 @@ def grey_of_picture(picture: Image.Image) -> tuple[Pixels, float]:
     Returns:
         (H, W) float32 in [0, 1], and the mean over pixels of the largest less the smallest channel, in [0, 1].
     """
-    flat = _over_black(picture)
-    grey = _divided(np.asarray(flat.convert("L")), 0xFF)
-    if flat.mode == "L":
-        return grey, 0.0
-    red, green, blue = flat.split()
-    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    return grey, float(np.asarray(ImageChops.subtract(lightest, darkest)).mean() / 0xFF)
+    grey = np.empty((picture.height, picture.width), np.float32)
+    spread = sum(_lay_grey(part_of(picture, block), grey[block]) for block in blocks(*grey.shape))
+    return grey, spread / grey.size / 0xFF
 
 
-def grey_of_channels(channels: NDArray[Any], top: int) -> tuple[Pixels, float]:
+def grey_of_channels(
+    shape: tuple[int, int], channels_at: Callable[[Block], NDArray[Any]], top: int
+) -> tuple[Pixels, float]:
     """Take the luma of a colour picture of any depth.
 
     Args:
-        channels: (H, W, 3) numbers from 0 up, RGB.
+        shape: (H, W).
+        channels_at: Returns a block's channels, (h, w, 3) numbers from 0 up, RGB, of one type for all blocks.
         top: The value of full brightness.
 
     Returns:
         As `grey_of_picture`.
     """
-    if channels.dtype == np.uint8 and top == 0xFF:
-        return grey_of_picture(Image.fromarray(channels))
-    tones = np.clip(_divided(channels, top), 0, 1)
-    # An equal sum of weights rounds to a hair above 1 in float32.
-    grey = np.clip(tones @ _LUMA, 0, 1)
-    return grey, float(np.ptp(tones, axis=-1).mean())
+    # The second takes no memory before it is written to: of 8 bits it never is.
+    grey, spreads = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    spread, is_of_8_bits = 0, top == 0xFF
+    for block in blocks(*shape):
+        channels = channels_at(block)
+        is_of_8_bits = is_of_8_bits and channels.dtype == np.uint8
+        if is_of_8_bits:
+            spread += _lay_grey(Image.fromarray(channels), grey[block])
+            continue
+        tones = np.clip(_divided(channels, top), 0, 1)
+        # An equal sum of weights rounds to a hair above 1 in float32.
+        grey[block] = np.clip(tones @ _LUMA, 0, 1)
+        spreads[block] = np.ptp(tones, axis=-1)
+    return grey, spread / grey.size / 0xFF if is_of_8_bits else float(spreads.mean())
+
+
+def _lay_grey(part: Image.Image, out: Pixels) -> int:
+    """Lay an 8-bit part's luma into `out`; return the sum over pixels of the largest less the smallest channel."""
+    flat = _over_black(part)
+    np.divide(np.asarray(flat.convert("L")), np.float32(0xFF), out=out, dtype=np.float32)
+    if flat.mode == "L":
+        return 0
+    red, green, blue = flat.split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    return int(np.asarray(ImageChops.subtract(lightest, darkest)).sum())
 
 
 def _over_black(picture: Image.Image) -> Image.Image:
@@ -160,11 +223,12 @@ def _rgb_of_lab(picture: Image.Image) -> Image.Image:
 
 
 def _divided(values: NDArray[Any], top: int) -> Pixels:
-    work = values.astype(np.float32)
-    work /= np.float32(top)
-    return work
+    quotients: Pixels = np.divide(values, np.float32(top), dtype=np.float32)
+    return quotients
 
 
 def _is_widened_8_bit(values: NDArray[Any], high: int) -> bool:
     """Whether 16-bit values are 8-bit ones times 257, as programs widen them: then 65535 is white."""
-    return values.dtype.itemsize == 2 and high > 0xFF and not (values % 257).any()
+    if values.dtype.itemsize != 2 or high <= 0xFF:
+        return False
+    return not any((values[block] % 257).any() for block in blocks(*values.shape))

@@ -42,9 +42,7 @@ class Page:
     def __init__(self, service: Service, examples: tuple[Example, ...]) -> None:
         """Bind the events to the service that answers and the examples that are offered."""
         self.service, self.examples, self.films = service, examples, HeldFilms()
-        self._limits = ReadingLimits(
-            max_bytes=service.settings.max_upload_bytes, max_pixels=service.settings.max_pixels
-        )
+        self._limits = ReadingLimits.of(service.settings)
 
     async def take(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
         """Take an upload, hold it, and show it."""

@@ -18,6 +18,8 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
+from scripts.fuzz_floods import tiff
+
 DX_STORAGE = "1.2.840.10008.5.1.4.1.1.1.1"
 
 
@@ -60,6 +62,44 @@ def png_header(width: int, height: int, body: bytes = b"") -> bytes:
     """Return a one-bit PNG of any declared size and hardly any data."""
 
     return _png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), body)
+
+
+def zlib_of_zeros(size: int) -> bytes:
+    """Return what inflates to so many zeros, though compressed a mebibyte at a time and each like the first."""
+    first, last = zlib.compressobj(9, wbits=-15), zlib.compressobj(9, wbits=-15)
+    mebibyte = first.compress(bytes(1 << 20)) + first.flush(zlib.Z_FULL_FLUSH)
+    rest = last.compress(bytes(size % (1 << 20))) + last.flush()
+    return b"\x78\xda" + mebibyte * (size >> 20) + rest + struct.pack(">I", size % 65521 << 16 | 1)
+
+
+def claiming_the_most(file_format: str) -> bytes:
+    """Return a small file that declares 65,535 x 65,535 pixels; as WebP 16,383, the most that it can.
+
+    In PNG and TIFF they are all there: black, of one bit.
+    """
+    side = 65_535
+    if file_format == "DICOM":
+        return film(Rows=side, Columns=side)
+    if file_format == "PNG":
+        return png_header(side, side, zlib_of_zeros((1 + -(-side // 8)) * side))
+    if file_format == "TIFF":
+        pixels = zlib_of_zeros(-(-side // 8) * side)
+        page = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 1), (259, 3, 1, 8), (278, 4, 1, side)]
+        made = tiff([*page, (279, 4, 1, len(pixels))], 8 + len(pixels))
+        return made[:8] + pixels + made[8 + len(pixels) :]
+    data = bytearray(saved(np.zeros((16, 16), np.uint8), file_format))
+    if file_format == "GIF":
+        data[6:10] = struct.pack("<HH", side, side)
+    elif file_format == "BMP":
+        data[18:26] = struct.pack("<ii", side, side)
+    elif file_format == "JPEG":
+        at = data.index(b"\xff\xc0")
+        data[at + 5 : at + 9] = struct.pack(">HH", side, side)
+    else:
+        canvas = (16_382).to_bytes(3, "little")
+        data[12:12] = b"VP8X" + struct.pack("<I", 10) + bytes(4) + canvas + canvas
+        data[4:8] = struct.pack("<I", len(data) - 8)
+    return bytes(data)
 
 
 def png_of_16_bits(stored: NDArray[np.uint16], *, interlaced: bool = False) -> bytes:

@@ -15,10 +15,10 @@ from scripts.fuzz_floods import dicom, floods
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_films_end_in_a_picture_or_in_an_error_of_ours() -> None:
-    outcome = fuzz_readers.read_inputs(7, range(3000))
+    outcome = fuzz_readers.read_inputs(7, range(1000))
     assert outcome.faults == []
     # Neither all refused nor all read: the mutations reach behind the headers.
-    assert 300 < outcome.codes["read"] < 2700
+    assert 100 < outcome.codes["read"] < 900
     assert {"unreadable_image", "unsupported_format", "too_many_pixels"} <= set(outcome.codes)
 
 

@@ -1,8 +1,6 @@
 """Cheap floods: refused before a decoder opens the file; and what is like them but is a film is read."""
 
 import struct
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -12,7 +10,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from pneumonet.errors import TooManyPixelsError, UnreadableImageError
 from pneumonet.reading import read_radiograph
-from scripts.fuzz_floods import dicom, floods, jpeg_2000, jpeg_ls, overlapping, tiff
+from scripts.fuzz_floods import floods, overlapping, tiff
 from tests.reading.films import phantom, saved
 
 RASTERS = [name for name in floods() if not name.startswith("DICOM")]
@@ -46,47 +44,12 @@ def test_a_flood_of_dicom_is_refused_and_nothing_is_decoded(name, monkeypatch):
     assert not isinstance(caught.value.__cause__, AssertionError)
 
 
-# A film that another process reads: no tracing of Python's memory sees what a decoder in C takes.
-MEASURE = """
-import resource, sys
-from pneumonet.reading import read_radiograph
-resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-data = open(sys.argv[1], "rb").read()
-read_radiograph(open(sys.argv[2], "rb").read())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    read_radiograph(data)
-except Exception:
-    pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.parametrize(
-    "flood",
-    [
-        dicom("1.2.840.10008.1.2.4.80", [jpeg_ls(55, 6_000)], Rows=6_000, Columns=6_000),
-        dicom("1.2.840.10008.1.2.4.90", [jpeg_2000(channels=60, side=6_000)], Rows=6_000, Columns=6_000),
-        dicom("1.2.840.10008.1.2.4.90", [jpeg_2000(precinct=0, side=1_500)], Rows=1_500, Columns=1_500),
-        saved(phantom(), "PNG", exif=b"Exif\0\0" + overlapping(300, 5_000_000)),
-        tiff([(40_000 + tag, 7, 5_000_000, 0) for tag in range(300)], 5_000_000),
-    ],
-    ids=["JPEG-LS channels", "JPEG 2000 channels", "JPEG 2000 precincts", "EXIF", "TIFF"],
-)
-def test_a_small_file_takes_no_gigabytes(flood, tmp_path):
-    paths = [tmp_path / name for name in ("flood", "film")]
-    for path, data in zip(paths, (flood, saved(phantom(), "PNG")), strict=True):
-        path.write_bytes(data)
-    told = subprocess.run([sys.executable, "-c", MEASURE, *map(str, paths)], capture_output=True, check=True, text=True)
-    assert int(told.stdout) < 100_000  # KiB
-
-
 class TestFilmsThatAreLikeFloods:
     def test_one_strip_a_row(self):
-        rows = np.arange(40_000) % 251
-        strips = struct.pack("<40000I", *range(8, 40_008))
-        page = tiff([(256, 4, 1, 1), (257, 4, 1, 40_000), (273, 4, 40_000, 40_008), (278, 4, 1, 1)], 200_008)
-        data = page[:8] + rows.astype(np.uint8).tobytes() + strips + page[200_008:]
+        rows = np.arange(12_000) % 251
+        strips = struct.pack("<12000I", *range(8, 12_008))
+        page = tiff([(256, 4, 1, 1), (257, 4, 1, 12_000), (273, 4, 12_000, 12_008), (278, 4, 1, 1)], 60_008)
+        data = page[:8] + rows.astype(np.uint8).tobytes() + strips + page[60_008:]
         np.testing.assert_allclose(read_radiograph(data).pixels[:, 0], rows / 255, atol=1e-6)
 
     def test_planes_of_several_strips(self):
