@@ -135,7 +135,7 @@ class Settings:
             requests_per_minute=_number(values, ("PNEUMONET_REQUESTS_PER_MINUTE",), 240, 0, 1_000_000),
             open_requests=_number(values, ("PNEUMONET_OPEN_REQUESTS",), 100, 0, 1_000_000),
             cache_seconds=_number(values, ("PNEUMONET_CACHE_SECONDS",), 0, 0, 86_400),
-            redis_url=values.get("PNEUMONET_REDIS_URL") or None,
+            redis_url=_redis_url(values),
             batch_wait_ms=_number(values, ("PNEUMONET_BATCH_WAIT_MS",), None, 0, 1000),
             otlp_endpoint=_web_address(values, "OTEL_EXPORTER_OTLP_ENDPOINT"),
             metrics=_one_of(values, "PNEUMONET_METRICS", METRICS),
@@ -189,6 +189,16 @@ def _web_address(values: Mapping[str, str], name: str) -> str | None:
     if address is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", address):
         raise ConfigError(f"Expected {name} to be an address such as http://host:4318.")
     return address
+
+
+def _redis_url(values: Mapping[str, str]) -> str | None:
+    url = values.get("PNEUMONET_REDIS_URL") or None
+    if url is not None and not values.get("PNEUMONET_CACHE_SECONDS"):
+        raise ConfigError(
+            "PNEUMONET_REDIS_URL is set, and PNEUMONET_CACHE_SECONDS, how long it keeps an answer, is not.",
+            hint="Set PNEUMONET_CACHE_SECONDS to a number of seconds such as 600, or 0 to keep nothing.",
+        )
+    return url
 
 
 def _origins(values: Mapping[str, str]) -> tuple[str, ...]:

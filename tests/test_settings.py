@@ -26,6 +26,17 @@ def test_values_are_read() -> None:
     assert (settings.max_upload_bytes, settings.root_path) == (3_000_000, "/pneumo")
 
 
+def test_a_redis_that_would_keep_nothing_is_told() -> None:
+    url = "redis://user:secret@host:6379/0"
+    with pytest.raises(ConfigError, match="PNEUMONET_CACHE_SECONDS") as raised:
+        Settings.from_environment({"PNEUMONET_REDIS_URL": url})
+    assert "secret" not in raised.value.told
+    for seconds in ("600", "0"):
+        # Nothing may be kept where that is said outright.
+        settings = Settings.from_environment({"PNEUMONET_REDIS_URL": url, "PNEUMONET_CACHE_SECONDS": seconds})
+        assert (settings.redis_url, settings.cache_seconds) == (url, int(seconds))
+
+
 def test_a_space_s_own_variables_are_followed() -> None:
     settings = Settings.from_environment({"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": "7861"})
     assert (settings.host, settings.port) == ("0.0.0.0", 7861)

@@ -24,17 +24,18 @@ from pneumonet.language import said
 from pneumonet.rendering import overlay, png
 from pneumonet.web.answers import (
     as_error,
+    fault,
     log_refusal,
     milliseconds_since,
     refusals_logged,
     request_id_of,
     too_large,
-    unforeseen,
 )
 from pneumonet.web.bodies import decoded, read_json
 from pneumonet.web.gradio_routes import MCP_ROUTE
 from pneumonet.web.languages import language_asked
 from pneumonet.web.service import Service
+from pneumonet.web.tracing import trace_of
 from pneumonet.web.uploads import take_file
 
 _DOOR: Final = "mcp"
@@ -173,7 +174,7 @@ class _Tool:
             told = finding.answer(request_id, milliseconds_since(started), language)
             pictures = [types.ImageContent(type="image", data=picture, mimeType="image/png")]
         except Exception as error:
-            known = error if isinstance(error, PneumoNetError) else unforeseen(error, request_id)
+            known = error if isinstance(error, PneumoNetError) else fault(error, request_id, _DOOR, started)
             told = as_error(known, request_id, language)
         text = types.TextContent(type="text", text=json.dumps(told, ensure_ascii=False))
         return types.ServerResult(types.CallToolResult(content=[text, *pictures], isError=not pictures))
@@ -186,8 +187,14 @@ class _Tool:
             if not isinstance(force, bool) and force is not None:
                 raise BadRequestError("Expected `force` to be true or false.")
             film = _film_of(request, arguments.get("file"), self._service.settings.max_upload_bytes)
-        finding = await self._service.answer(film, request_id=request_id, door=_DOOR, force=bool(force))
-        return finding, await anyio.to_thread.run_sync(lambda: base64.b64encode(png(overlay(finding))).decode("ascii"))
+        return await self._service.answer(
+            film,
+            draw=lambda finding: base64.b64encode(png(overlay(finding))).decode("ascii"),
+            request_id=request_id,
+            door=_DOOR,
+            force=bool(force),
+            trace=trace_of(request),
+        )
 
 
 def _film_of(request: Request, file: object, limit: int) -> bytes:

@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timezone
 from typing import Any
 
-import anyio.to_thread
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from pneumonet.errors import AdmissionError
 from pneumonet.finding import Finding
-from pneumonet.language import Language
 from pneumonet.rendering import data_uri, overlay
 from pneumonet.reports import ReportFormat
 from pneumonet.web.answers import NO_STORE, milliseconds_since, refusals_logged, request_id_of
@@ -21,7 +19,8 @@ from pneumonet.web.bodies import Question, read_question
 from pneumonet.web.held import Answered
 from pneumonet.web.languages import language_asked, spoken
 from pneumonet.web.reporting import REPORT_ROUTE, ReportMaker, wanted_report, without_pixels
-from pneumonet.web.service import Service
+from pneumonet.web.service import Drawn, Service
+from pneumonet.web.tracing import trace_of
 
 
 async def answered(service: Service, reports: ReportMaker, request: Request, request_id: str) -> Response:
@@ -35,15 +34,17 @@ async def answered(service: Service, reports: ReportMaker, request: Request, req
     with refusals_logged(request_id, "rest"):
         asked = await read_question(request, service.settings.max_upload_bytes)
         kind = wanted_report(request)
-    language = language_asked(request)
     if kind is None:
-        return await _while_connected(request, _plain(service, asked, request_id, language, started))
-    return await _while_connected(request, _reported(service, reports, kind, asked, request_id, language))
+        return await _while_connected(request, _plain(service, asked, request, request_id, started))
+    return await _while_connected(request, _reported(service, reports, kind, asked, request, request_id))
 
 
-async def _plain(service: Service, asked: Question, request_id: str, language: Language, started: float) -> Response:
-    finding = await _outcome(service, asked, request_id)
-    picture = None if asked.disable_cam else await anyio.to_thread.run_sync(lambda: data_uri(overlay(finding)))
+async def _plain(service: Service, asked: Question, request: Request, request_id: str, started: float) -> Response:
+    def draw(finding: Finding) -> str | None:
+        return None if asked.disable_cam else data_uri(overlay(finding))
+
+    finding, picture = await _outcome(service, asked, request, request_id, draw)
+    language = language_asked(request)
     return JSONResponse(
         finding.answer(request_id, milliseconds_since(started), language) | {"gradcam_image": picture},
         headers=NO_STORE | spoken(language),
@@ -51,28 +52,37 @@ async def _plain(service: Service, asked: Question, request_id: str, language: L
 
 
 async def _reported(
-    service: Service, reports: ReportMaker, kind: ReportFormat, asked: Question, request_id: str, language: Language
+    service: Service, reports: ReportMaker, kind: ReportFormat, asked: Question, request: Request, request_id: str
 ) -> Response:
+    # The film and its report are one request, which a proxy waits for once.
+    deadline = time.monotonic() + service.settings.request_seconds
     outcome: Finding | AdmissionError
     try:
-        outcome = without_pixels(await _outcome(service, asked, request_id))
+        # The report has pictures of its own, drawn in its own turn.
+        outcome, _ = await _outcome(service, asked, request, request_id, lambda finding: None)
     except AdmissionError as error:
         outcome = without_pixels(error)
     status = 200 if isinstance(outcome, Finding) else outcome.http_status
     said_of_it = Answered(asked.film, outcome, request_id, datetime.now(timezone.utc))
     # The film has its line in the log; that its report was refused is another matter.
     with refusals_logged(request_id, "rest"):
-        return await reports.response(kind, said_of_it, language, frame=asked.frame, status=status)
+        return await reports.response(
+            kind, said_of_it, language_asked(request), frame=asked.frame, status=status, deadline=deadline
+        )
 
 
-def _outcome(service: Service, asked: Question, request_id: str) -> Coroutine[Any, Any, Finding]:
+def _outcome(
+    service: Service, asked: Question, request: Request, request_id: str, draw: Callable[[Finding], Drawn]
+) -> Coroutine[Any, Any, tuple[Finding, Drawn]]:
     return service.answer(
         asked.film,
+        draw=draw,
         request_id=request_id,
         door="rest",
         frame=asked.frame,
         force=asked.force,
         saliency=not asked.disable_cam,
+        trace=trace_of(request),
     )
 
 

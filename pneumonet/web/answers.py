@@ -94,6 +94,26 @@ def unforeseen(error: Exception, request_id: str) -> InternalError:
     return InternalError(said("Something went wrong on our side."))
 
 
+def fault(
+    error: Exception, request_id: str, door: str, started: float | None = None, route: str | None = None
+) -> InternalError:
+    """Log and count an error that nobody foresaw where the service, which does so itself, is not asked.
+
+    Args:
+        error: The error.
+        request_id: As in `log_refusal`.
+        door: As in `log_refusal`.
+        started: As in `log_refusal`.
+        route: As in `log_refusal`.
+
+    Returns:
+        What its caller is told.
+    """
+    unknown = unforeseen(error, request_id)
+    log_refusal(request_id, door, unknown.code, started, route)
+    return unknown
+
+
 @contextmanager
 def refusals_logged(request_id: str, door: str, route: str | None = None) -> Iterator[None]:
     """Log an error that is raised where the service, which logs every film that reaches it, is not asked."""

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -23,7 +22,6 @@ from pneumonet.admission import Admission
 from pneumonet.errors import AdmissionError, ConfigError, Reason
 from pneumonet.finding import NO_FILM, Finding, ModelInfo
 from pneumonet.language import as_data, from_data
-from pneumonet.radiograph import Radiograph
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 
@@ -156,14 +154,11 @@ class AnswerCache:
         digest.update(f"\0{self._of_weights} {frame} {force} {saliency}".encode())
         return digest.hexdigest()
 
-    def get(self, key: str) -> Callable[[Radiograph], Outcome] | None:
-        """Return what was answered, None where nothing is kept or what is kept makes no sense.
+    def get(self, key: str) -> Outcome | None:
+        """Return what was answered, a finding without its film; None where nothing is kept or what is makes no sense.
 
         Args:
             key: From `key`.
-
-        Returns:
-            A function that makes the answer of the film, which is not kept.
         """
         value = self._store.get(key)
         if value is None:
@@ -185,7 +180,9 @@ def open_cache(settings: Settings, info: ModelInfo, engine: str) -> AnswerCache 
         return None
     url = settings.redis_url
     store: Store = RedisStore(url, settings.cache_seconds) if url else MemoryStore(settings.cache_seconds)
-    return AnswerCache(store, info, engine)
+    # A film that one server answered may be too large for another that shares the store.
+    limits = f"{settings.max_upload_bytes} {settings.max_pixels}"
+    return AnswerCache(store, info, f"{engine} {limits}")
 
 
 def _packed(outcome: Outcome) -> dict[str, Any]:
@@ -207,10 +204,9 @@ def _packed(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], Outcome]:
+def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Outcome:
     if "refused" in kept:
-        refusal = AdmissionError(_kept_reasons(kept["refused"]))
-        return lambda film: refusal
+        return AdmissionError(_kept_reasons(kept["refused"]))
     values = list(kept["probabilities"].values())
     if (
         tuple(kept["probabilities"]) != CLASS_NAMES
@@ -218,7 +214,7 @@ def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], O
         or kept["label"] not in CLASS_NAMES
     ):
         raise ValueError("no probabilities of our classes")
-    finding = Finding(
+    return Finding(
         label=kept["label"],
         probabilities=kept["probabilities"],
         confidence=kept["confidence"],
@@ -233,7 +229,6 @@ def _unpacked(kept: dict[str, Any], info: ModelInfo) -> Callable[[Radiograph], O
         member_probabilities=kept["members"],
         warnings=tuple(from_data(warning) for warning in kept["warnings"]),
     )
-    return lambda film: replace(finding, film=film)
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[tuple[str, Any]]:

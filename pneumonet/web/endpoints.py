@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import anyio.to_thread
 import gradio as gr
 from gradio.exceptions import InvalidPathError
 from pydantic import ValidationError
@@ -13,10 +12,11 @@ from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.language import ENGLISH, Language
 from pneumonet.rendering import data_uri, overlay, png
-from pneumonet.web.answers import log_refusal, milliseconds_since, refusals_logged, unforeseen
+from pneumonet.web.answers import fault, log_refusal, milliseconds_since, refusals_logged
 from pneumonet.web.languages import language_asked
 from pneumonet.web.request_id import new_request_id
-from pneumonet.web.service import Service
+from pneumonet.web.service import Drawn, Service
+from pneumonet.web.tracing import trace_of
 from pneumonet.web.uploads import outputs, take_file
 
 _HOW_TO_SEND: Final = (
@@ -36,13 +36,12 @@ def add_endpoints(service: Service) -> None:
     """Add the public endpoints `/predict` and `/explain` to the Blocks being built."""
 
     async def predict(file: Any, request: gr.Request, force: Any = False) -> tuple[dict[str, Any], dict[str, Any]]:
-        finding, answer = await _answer(service, file, force, language_asked(request))
-        picture = await anyio.to_thread.run_sync(lambda: png(overlay(finding)))
+        answer, picture = await _answer(service, file, force, request, lambda finding: png(overlay(finding)))
         return answer, _file_data(outputs.put(picture, "overlay.png"))
 
     async def explain(file: Any, request: gr.Request, force: Any = False) -> dict[str, Any]:
-        finding, answer = await _answer(service, file, force, language_asked(request))
-        return answer | {"maps": await anyio.to_thread.run_sync(lambda: _maps(finding))}
+        answer, maps = await _answer(service, file, force, request, _maps)
+        return answer | {"maps": maps}
 
     film = gr.File(label="chest film: JPEG, PNG, TIFF, WebP, BMP or DICOM", visible=False)
     forced = gr.Checkbox(label="answer a film that would be refused", value=False, visible=False)
@@ -68,17 +67,21 @@ def add_endpoints(service: Service) -> None:
     )
 
 
-async def _answer(service: Service, file: Any, force: Any, language: Language) -> tuple[Finding, dict[str, Any]]:
-    request_id, started = new_request_id(), time.perf_counter()
+async def _answer(
+    service: Service, file: Any, force: Any, request: gr.Request, draw: Callable[[Finding], Drawn]
+) -> tuple[dict[str, Any], Drawn]:
+    request_id, started, language = new_request_id(), time.perf_counter(), language_asked(request)
     try:
         with refusals_logged(request_id, "gradio"):
             if not isinstance(force, bool) and force is not None:
                 raise BadRequestError("Expected `force` to be true or false.")
             data = take_file(_path_of(file), service.settings.max_upload_bytes)
-        finding = await service.answer(data, request_id=request_id, door="gradio", force=bool(force))
+        finding, drawn = await service.answer(
+            data, draw=draw, request_id=request_id, door="gradio", force=bool(force), trace=trace_of(request)
+        )
     except PneumoNetError as error:
         raise as_gradio_error(error, request_id, language) from None
-    return finding, finding.answer(request_id, milliseconds_since(started), language)
+    return finding.answer(request_id, milliseconds_since(started), language), drawn
 
 
 def _path_of(file: Any) -> str | None:
@@ -120,18 +123,20 @@ def guard(page: Any) -> None:
         except gr.Error as error:
             error.print_exception = False
             raise
-        except PneumoNetError as error:
-            known = error
-        except (InvalidPathError, ValidationError):
-            known = BadRequestError("Expected an uploaded file.", hint=_HOW_TO_SEND)
+        except (PneumoNetError, InvalidPathError, ValidationError) as error:
+            known = error if isinstance(error, PneumoNetError) else _no_upload()
+            log_refusal(request_id, "gradio", known.code, started)
         except Exception as error:
-            known = unforeseen(error, request_id)
+            known = fault(error, request_id, "gradio", started)
         finally:
             _forget_values(options.get("state"), block_fn)
-        log_refusal(request_id, "gradio", known.code, started)
         raise as_gradio_error(known, request_id, _language(options.get("request")))
 
     page.process_api = guarded
+
+
+def _no_upload() -> PneumoNetError:
+    return BadRequestError("Expected an uploaded file.", hint=_HOW_TO_SEND)
 
 
 def _language(request: Any) -> Language:

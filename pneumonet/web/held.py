@@ -49,15 +49,20 @@ class Answered:
     duration_ms: float = 0.0
 
 
+def new_token() -> str:
+    """Return a token that nobody can guess: an answer may name it before it is offered."""
+    return secrets.token_hex(20)
+
+
 class Offers:
     """The answers that pages show, each under a token that nobody can guess, so that their reports can be asked for."""
 
     def __init__(self) -> None:
         self._answers: dict[str, Answered] = {}
 
-    def add(self, answered: Answered) -> str:
-        """Offer an answer; returns its token."""
-        token = secrets.token_hex(20)
+    def add(self, answered: Answered, token: str | None = None) -> str:
+        """Offer an answer, under a token that `new_token` gave; returns the token."""
+        token = token or new_token()
         self._answers[token] = answered
         return token
 
@@ -128,8 +133,14 @@ class HeldFilms:
             _GAUGE.dec(held.size)
             offers.take_back(held.token)
 
-    def answered(self, visitor: str, film: HeldFilm, answered: Answered) -> str | None:
+    def answered(self, visitor: str, film: HeldFilm, answered: Answered, token: str | None = None) -> str | None:
         """Hold what was said of a film for as long as the film, whose time begins anew; the answer before it goes.
+
+        Args:
+            visitor: Whose film.
+            film: The film that was answered.
+            answered: What was said of it.
+            token: As in `Offers.add`.
 
         Returns:
             The token under which `offers` has it; None where the film is gone.
@@ -138,7 +149,7 @@ class HeldFilms:
         if held is None or held.film is not film:
             return None
         offers.take_back(held.token)
-        held.token = offers.add(answered)
+        held.token = offers.add(answered, token)
         held.timer.cancel()
         held.timer, held.expired = self._timer(visitor), False
         return held.token

@@ -165,3 +165,4 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replaying
+    exchange.log(unknown.code)

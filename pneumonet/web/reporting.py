@@ -78,7 +78,14 @@ class ReportMaker:
         self._service = service
 
     async def response(
-        self, kind: ReportFormat, answered: Answered, language: Language, *, frame: int | None = None, status: int = 200
+        self,
+        kind: ReportFormat,
+        answered: Answered,
+        language: Language,
+        *,
+        frame: int | None = None,
+        status: int = 200,
+        deadline: float | None = None,
     ) -> Response:
         """Return a report of an answer, whose film is read once more when the report's turn comes.
 
@@ -88,12 +95,13 @@ class ReportMaker:
             language: What the report is written in.
             frame: As it was asked with the film.
             status: Of the response.
+            deadline: As in `Turns.run`.
 
         Raises:
             BusyError: If too many reports wait.
             TookTooLongError: If it is not made in time.
         """
-        body = await self._service.reports.run(lambda: self._made(kind, answered, language, frame))
+        body = await self._service.reports.run(lambda: self._made(kind, answered, language, frame), deadline=deadline)
         return _download(kind, body, status, language)
 
     def _made(self, kind: ReportFormat, answered: Answered, language: Language, frame: int | None) -> bytes:

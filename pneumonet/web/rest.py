@@ -1,5 +1,6 @@
 """The plain HTTP routes: POST /predict, GET /health, GET /api, GET /metrics."""
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -10,14 +11,15 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from pneumonet import __version__
-from pneumonet.errors import BadRequestError, ConfigError, InputError, PneumoNetError
+from pneumonet.errors import BadRequestError, ConfigError, InputError, ModelUnavailableError, PneumoNetError
 from pneumonet.finding import DISCLAIMER
+from pneumonet.language import LANGUAGES
 from pneumonet.reports import FORMATS as REPORTS
 from pneumonet.reports.json_report import SCHEMA_FILE
 from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.web import metrics, schema
 from pneumonet.web.answering import answered, reported_later
-from pneumonet.web.answers import NO_STORE, error_response, not_found, request_id_of, unforeseen
+from pneumonet.web.answers import NO_STORE, error_response, fault, not_found, request_id_of
 from pneumonet.web.gradio_routes import MCP_ROUTE
 from pneumonet.web.held import offers
 from pneumonet.web.installing import PATHS
@@ -46,28 +48,34 @@ FORMATS: Final = ("JPEG", "PNG", "TIFF", "WebP", "BMP", "DICOM")
 
 async def answer_errors(request: Request, handle: Callable[[], Awaitable[Any]]) -> Any:
     """Return what `handle` does, or the error it raises as a response; an unforeseen one is logged."""
-    request_id = request_id_of(request)
+    request_id, started = request_id_of(request), time.perf_counter()
     try:
         return await handle()
     except (PneumoNetError, ClientDisconnect) as error:
         known = error if isinstance(error, PneumoNetError) else BadRequestError("The request was cut short.")
         return error_response(known, request_id, language_asked(request))
     except Exception as error:
-        return error_response(unforeseen(error, request_id), request_id, language_asked(request))
+        unknown = fault(error, request_id, "rest", started, metrics.route_of(request.url.path))
+        return error_response(unknown, request_id, language_asked(request))
 
 
 def health(service: Service) -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and body of GET /health."""
-    healthy = service.status == "healthy"
+    is_loaded = service.status == "healthy"
+    healthy = is_loaded and not service.is_stuck
     body = {
-        "status": service.status,
+        "status": "unhealthy" if is_loaded and not healthy else service.status,
         "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "models_loaded": healthy,
+        "models_loaded": is_loaded,
         "version": __version__,
-        "model": service.model.info.to_dict() if healthy else None,
-        "engine": service.engine if healthy else None,
+        "model": service.model.info.to_dict() if is_loaded else None,
+        "engine": service.engine if is_loaded else None,
         "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
-        "queue": {"length": service.films.present, "most": service.films.most},
+        "queue": {
+            "length": service.films.present,
+            "most": service.films.most,
+            "oldest_seconds": round(service.oldest_seconds, 1),
+        },
     }
     return 200 if healthy else 503, body
 
@@ -100,6 +108,7 @@ def describe(service: Service) -> dict[str, Any]:
         "disclaimer": DISCLAIMER,
         "classes": list(CLASS_NAMES),
         "formats": list(FORMATS),
+        "languages": {"ask": "?lang=de or Accept-Language", "tags": list(LANGUAGES)},
         "limits": {
             "max_upload_bytes": settings.max_upload_bytes,
             "max_pixels": settings.max_pixels,
@@ -116,7 +125,7 @@ def describe(service: Service) -> dict[str, Any]:
                 "type": "application/json",
                 "fields": {"file_data": f"base64 or a data URI of {film}"} | options,
             },
-            {"method": "GET", "path": "/health", "answer": "200 when healthy, else 503"},
+            {"method": "GET", "path": "/health", "answer": "200 when healthy, else 503, also where a film never ends"},
             {
                 "method": "GET",
                 "path": "/metrics",
@@ -167,7 +176,8 @@ def routes(service: Service) -> APIRouter:
     @router.get("/health", **schema.HEALTH)
     async def get_health() -> JSONResponse:
         status, body = health(service)
-        return JSONResponse(body, status_code=status, headers=NO_STORE)
+        wait = {"Retry-After": str(ModelUnavailableError.retry_after_seconds)} if status != 200 else {}
+        return JSONResponse(body, status_code=status, headers=NO_STORE | wait)
 
     @router.head("/metrics", include_in_schema=False)
     @router.get("/metrics", **schema.METRICS)

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from pneumonet.language import LANGUAGES
 from pneumonet.reports import FORMATS
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 
@@ -86,8 +87,16 @@ _HEALTH: Final = {
         "memory_mib": {"type": "integer", "minimum": 0, "description": "Resident memory of the process, in MiB."},
         "queue": {
             "type": "object",
-            "properties": {"length": {"type": "integer"}, "most": {"type": "integer"}},
-            "required": ["length", "most"],
+            "properties": {
+                "length": {"type": "integer"},
+                "most": {"type": "integer"},
+                "oldest_seconds": {
+                    "type": "number",
+                    "description": "For how long the oldest film, preview or report has been at work; one that never "
+                    "ends makes the server unhealthy.",
+                },
+            },
+            "required": ["length", "most", "oldest_seconds"],
         },
     },
     "required": ["status", "timestamp", "models_loaded", "version", "model", "engine", "memory_mib", "queue"],
@@ -106,19 +115,41 @@ _MEANINGS: Final = {
 }
 
 
+_BINARY: Final = {"type": "string", "format": "binary"}
+_REPORTS: Final[dict[str, dict[str, Any]]] = dict.fromkeys(FORMATS, _BINARY) | {
+    # Beside /openapi.json, whatever the prefix that both are behind.
+    "json": {"$ref": "schema/report.json"},
+    "fhir": {
+        "type": "object",
+        "description": "A FHIR R4B Bundle.",
+        "properties": {"resourceType": {"const": "Bundle"}},
+        "required": ["resourceType"],
+    },
+}
+_LANGUAGE: Final = (
+    {
+        "name": "lang",
+        "in": "query",
+        "description": "The language of sentences and reports. What programs read is the same in all.",
+        "schema": {"enum": list(LANGUAGES)},
+    },
+    {
+        "name": "Accept-Language",
+        "in": "header",
+        "description": "The same by preference (RFC 9110, 12.5.4), where `lang` names none.",
+        "schema": {"type": "string", "examples": ["de-CH, de;q=0.9, en;q=0.5"]},
+    },
+)
+
+
 def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def _or_report(answer: dict[str, Any]) -> dict[str, Any]:
     """Return what is answered, or the report that is asked for by `format` or Accept."""
-    is_json = {kind.media_type: kind.media_type.endswith("json") for kind in FORMATS.values()}
     return answer | {
-        "content": answer["content"]
-        | {
-            media_type: {"schema": {"type": "object"} if as_json else {"type": "string", "format": "binary"}}
-            for media_type, as_json in is_json.items()
-        }
+        "content": answer["content"] | {kind.media_type: {"schema": _REPORTS[kind.name]} for kind in FORMATS.values()}
     }
 
 
@@ -134,7 +165,8 @@ PREDICT: Final[dict[str, Any]] = {
                 "description": "A report in place of the plain answer; Accept may ask for one too. Its JSON is "
                 "described at /schema/report.json.",
                 "schema": {"enum": list(FORMATS)},
-            }
+            },
+            *_LANGUAGE,
         ],
         "requestBody": {
             "required": True,

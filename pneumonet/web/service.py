@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Literal, TypeVar
 
 from pneumonet.engines import Engine
 from pneumonet.engines.gathering import GatheringEngine
 from pneumonet.errors import AdmissionError, InternalError, ModelUnavailableError, PneumoNetError
-from pneumonet.finding import Finding
+from pneumonet.finding import NO_FILM, Finding
 from pneumonet.language import said
 from pneumonet.model import PneumoNet
 from pneumonet.reading import read_radiograph
@@ -24,6 +25,7 @@ from pneumonet.web.turns import Turns
 
 logger = logging.getLogger("pneumonet.service")
 
+Drawn = TypeVar("Drawn")
 Status = Literal["starting", "healthy", "unhealthy"]
 # One pass uses every core, so that more films at once only wait; but one is decoded while the other is passed.
 _AT_ONCE: Final = 2
@@ -34,6 +36,8 @@ _PREVIEWS_AT_ONCE: Final = 2
 _PREVIEWS_WAITING: Final = 32
 _REPORTS_AT_ONCE: Final = 2
 _REPORTS_WAITING: Final = 16
+# A thread that is still at a piece after so many times what a request may take will not return.
+_STUCK_AFTER_REQUESTS: Final = 3
 
 
 class Service:
@@ -136,6 +140,16 @@ class Service:
         """What runs the backbones: its name, device and precision.
 
         Raises:
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest film, preview or report has been at work."""
+        return max(turns.oldest_seconds for turns in (self.films, self.previews, self.reports))
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a thread is held that will not return: only a new process frees its place."""
+        return self.oldest_seconds > _STUCK_AFTER_REQUESTS * self.settings.request_seconds
+
             ModelUnavailableError: If no model is loaded.
         """
         engine = self.model.ensemble.engine
@@ -150,8 +164,10 @@ class Service:
         frame: int | None = None,
         force: bool = False,
         saliency: bool = True,
-    ) -> Finding:
-        """Answer a film when its turn comes.
+        draw: Callable[[Finding], Drawn],
+        trace: Mapping[str, str] | None = None,
+    ) -> tuple[Finding, Drawn]:
+        """Answer a film when its turn comes, and draw what its door shows of it in the same turn and time.
 
         Args:
             data: The file's bytes.
@@ -160,18 +176,30 @@ class Service:
             frame: As in `PneumoNet.predict`.
             force: As in `PneumoNet.predict`.
             saliency: As in `PneumoNet.predict`.
+            draw: What the door shows of the finding, called in the film's thread. Without `saliency` the finding may
+                come from the cache, and without its film.
 
         Raises:
             PneumoNetError: Whatever went wrong; an unforeseen failure is an `InternalError`, its traceback in the log.
         """
         started = time.perf_counter()
+            trace: From `trace_of`: the caller's own trace.
+
+        Returns:
+            The finding without its film, whose pixels go with the turn, and what was drawn.
         outcome: Finding | PneumoNetError | None = None
         try:
             model = self.model
-            outcome = await self.films.run(lambda: self._outcome(model, data, frame, force, saliency))
-            if isinstance(outcome, PneumoNetError):
-                raise outcome
-            return outcome
+
+            def work() -> tuple[Finding, Drawn] | AdmissionError:
+                made = self._outcome(model, data, frame, force, saliency)
+                return made if isinstance(made, AdmissionError) else (replace(made, film=NO_FILM), draw(made))
+
+            answered = await self.films.run(work)
+            if isinstance(answered, AdmissionError):
+                raise answered
+            outcome = answered[0]
+            return answered
         except PneumoNetError as error:
             outcome = error
             raise
@@ -184,7 +212,7 @@ class Service:
             log_request(request_id, door, code, duration)
             if self._tracing is not None:
                 timings = outcome.timings if isinstance(outcome, Finding) else None
-                self._tracing.answered(request_id, door, code, duration, timings)
+                self._tracing.answered(request_id, door, code, duration, timings, trace)
             self.metrics.answered(door, code, outcome, duration / 1000)
 
     def _outcome(self, model: PneumoNet, data: bytes, frame: int | None, force: bool, saliency: bool) -> Outcome:
@@ -196,10 +224,12 @@ class Service:
         kept = cache.get(key)
         (self.metrics.cache_misses if kept is None else self.metrics.cache_hits).inc()
         if kept is not None:
-            return kept(read_radiograph(data, frame=frame, limits=model.limits))
+            return kept
         outcome = _made(model, data, frame, force, saliency)
         cache.put(key, outcome)
         return outcome
+        if isinstance(kept, Finding) and saliency:
+            return replace(kept, film=read_radiograph(data, frame=frame, limits=model.limits))
 
 
 def _made(model: PneumoNet, data: bytes, frame: int | None, force: bool, saliency: bool) -> Outcome:

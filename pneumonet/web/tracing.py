@@ -8,6 +8,17 @@ from pneumonet import __version__
 from pneumonet.errors import ConfigError
 
 _SERVICE: Final = "pneumonet"
+# As a caller, or the proxy before us, names its own trace (W3C Trace Context).
+_HEADERS: Final = ("traceparent", "tracestate")
+
+
+def trace_of(request: Any) -> dict[str, str]:
+    """Return the headers of a request that name the trace it is part of.
+
+    Args:
+        request: A starlette.requests.Request or a gradio.Request.
+    """
+    return {name: value for name in _HEADERS if (value := request.headers.get(name))}
 
 
 class Tracing:
@@ -39,7 +50,13 @@ class Tracing:
         self._tracer = self._provider.get_tracer(_SERVICE, __version__)
 
     def answered(
-        self, request_id: str, door: str, code: str, duration_ms: float, timings: Mapping[str, float] | None
+        self,
+        request_id: str,
+        door: str,
+        code: str,
+        duration_ms: float,
+        timings: Mapping[str, float] | None,
+        trace: Mapping[str, str] | None = None,
     ) -> None:
         """Send the span of an answer that ends now.
 
@@ -49,15 +66,22 @@ class Tracing:
             code: ok, cancelled, or an error's stable code.
             duration_ms: How long it took.
             timings: Milliseconds of each stop on the road, where there is a finding.
+            trace: From `trace_of`: the span is a child of the caller's; what names no trace starts one.
         """
+        from opentelemetry.context import Context
         from opentelemetry.trace import SpanKind, StatusCode
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         end = time.time_ns()
         attributes: dict[str, str | float] = {"pneumonet.request_id": request_id, "pneumonet.door": door}
         attributes["pneumonet.code"] = code
         attributes |= {f"pneumonet.{stop}_ms": value for stop, value in (timings or {}).items()}
         span = self._tracer.start_span(
-            "answer", kind=SpanKind.SERVER, attributes=attributes, start_time=end - int(duration_ms * 1e6)
+            "answer",
+            context=TraceContextTextMapPropagator().extract(trace or {}, context=Context()),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            start_time=end - int(duration_ms * 1e6),
         )
         if code == "internal_error":
             span.set_status(StatusCode.ERROR)

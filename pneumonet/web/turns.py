@@ -1,6 +1,7 @@
 """Turns at work that is done in threads: so many pieces at once, so many that wait, each for a time."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,9 +31,19 @@ class Turns:
         """
         self.present, self.most, self._seconds = 0, most, seconds
         self._places = asyncio.Semaphore(at_once)
+        self._begun: dict[asyncio.Event, float] = {}
 
-    async def run(self, work: Callable[[], Result]) -> Result:
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest piece has been done, whether or not anybody still waits for it; 0 for none."""
+        return time.monotonic() - min(self._begun.values()) if self._begun else 0.0
+
+    async def run(self, work: Callable[[], Result], *, deadline: float | None = None) -> Result:
         """Do a piece of work in a thread when its turn comes, and return what it returns.
+
+        Args:
+            work: The piece.
+            deadline: A `time.monotonic()` at which it has taken too long, where that is before its own time is over.
 
         Raises:
             BusyError: If as many pieces as may are present.
@@ -43,11 +54,12 @@ class Turns:
                 said("Films that are being analysed or wait: {films}; the queue is full.", films=self.present)
             )
         begun = asyncio.Event()
+        seconds = self._seconds if deadline is None else min(self._seconds, deadline - time.monotonic())
         self.present += 1
         turn = asyncio.create_task(self._turn(work, begun))
         turn.add_done_callback(self._leave)
         try:
-            return await asyncio.wait_for(asyncio.shield(turn), self._seconds)
+            return await asyncio.wait_for(asyncio.shield(turn), seconds)
         except asyncio.TimeoutError:
             message = said("The film was not answered within {seconds} s.", seconds=self._seconds)
             raise TookTooLongError(message) from None
@@ -60,7 +72,11 @@ class Turns:
     async def _turn(self, work: Callable[[], Result], begun: asyncio.Event) -> Result:
         async with self._places:
             begun.set()
-            return await anyio.to_thread.run_sync(work)
+            self._begun[begun] = time.monotonic()
+            try:
+                return await anyio.to_thread.run_sync(work)
+            finally:
+                del self._begun[begun]
 
     def _leave(self, turn: "asyncio.Task[Result]") -> None:
         self.present -= 1

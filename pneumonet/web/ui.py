@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-import anyio.to_thread
 import gradio as gr
 
 from pneumonet.errors import (
@@ -20,14 +19,15 @@ from pneumonet.finding import Finding
 from pneumonet.language import Language, said
 from pneumonet.reading import ReadingLimits, read_radiograph
 from pneumonet.web import installing, view
-from pneumonet.web.answers import milliseconds_since, refusals_logged, unforeseen
+from pneumonet.web.answers import fault, milliseconds_since, refusals_logged
 from pneumonet.web.endpoints import add_endpoints
 from pneumonet.web.examples import Example, load_examples
-from pneumonet.web.held import HELD_MINUTES, Answered, HeldFilm, HeldFilms
+from pneumonet.web.held import HELD_MINUTES, Answered, HeldFilm, HeldFilms, new_token
 from pneumonet.web.languages import language_asked
 from pneumonet.web.reporting import REPORT_ROUTE, without_pixels
 from pneumonet.web.request_id import new_request_id
 from pneumonet.web.service import Service
+from pneumonet.web.tracing import trace_of
 from pneumonet.web.translating import TranslatedBlocks
 from pneumonet.web.uploads import take_file
 
@@ -94,12 +94,12 @@ class Page:
 
     async def analyse(self, path: str | None, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """Answer the visitor's film."""
-        async for update in self._analyse(path, _visitor(request), language_asked(request), force=False):
+        async for update in self._analyse(path, request, force=False):
             yield update
 
     async def analyse_anyway(self, path: str | None, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """Answer the visitor's film although it was refused."""
-        async for update in self._analyse(path, _visitor(request), language_asked(request), force=True):
+        async for update in self._analyse(path, request, force=True):
             yield update
 
     async def try_example(self, index: int, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
@@ -118,14 +118,12 @@ class Page:
             yield (gr.skip(),) * 5
             return
         yield None, shown, view.words("working", language), *_buttons(busy=True)
-        async for update in self._analyse(None, visitor, language, force=False):
+        async for update in self._analyse(None, request, force=False):
             # The box was emptied above: what lies there now is the visitor's next film.
             yield gr.skip(), gr.skip(), *update
 
-    async def _analyse(
-        self, path: str | None, visitor: str, language: Language, *, force: bool
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        request_id = new_request_id()
+    async def _analyse(self, path: str | None, request: gr.Request, *, force: bool) -> AsyncIterator[tuple[Any, ...]]:
+        request_id, visitor, language = new_request_id(), _visitor(request), language_asked(request)
         try:
             with refusals_logged(request_id, "page"):
                 film = self._film(visitor, path)
@@ -135,7 +133,7 @@ class Page:
         yield view.words("working", language), *_buttons(busy=True)
         with self.films.kept(visitor):
             try:
-                html, refused = await self._answer(visitor, film, force, request_id, language), False
+                html, refused = await self._answer(film, force, request_id, request), False
             except AdmissionError as error:
                 reports = self._offered(visitor, film, error, request_id)
                 html, refused = view.failure(error, request_id, reports, language), True
@@ -169,29 +167,41 @@ class Page:
 
         return await self.service.previews.run(draw)
 
-    async def _answer(self, visitor: str, film: HeldFilm, force: bool, request_id: str, language: Language) -> str:
-        started = time.perf_counter()
-        finding = await self.service.answer(film.data, request_id=request_id, door="page", force=force)
-        duration_ms = milliseconds_since(started)
-        config, reports = (
-            self.service.model.snapshot.config,
-            self._offered(visitor, film, finding, request_id, duration_ms),
+    async def _answer(self, film: HeldFilm, force: bool, request_id: str, request: gr.Request) -> str:
+        started, token = time.perf_counter(), new_token()
+        language, service = language_asked(request), self.service
+
+        def draw(finding: Finding) -> tuple[str, float]:
+            duration_ms, reports = milliseconds_since(started), self._report_path(token)
+            config = service.model.snapshot.config
+            return view.result(finding, config, request_id, duration_ms, reports, language), duration_ms
+
+        finding, (html, duration_ms) = await service.answer(
+            film.data, draw=draw, request_id=request_id, door="page", force=force, trace=trace_of(request)
         )
-        return await anyio.to_thread.run_sync(view.result, finding, config, request_id, duration_ms, reports, language)
+        # Where the film has gone meanwhile nothing is offered, and nothing of its answer is shown.
+        self._offered(_visitor(request), film, finding, request_id, duration_ms, token)
+        return html
 
     def _offered(
-        self, visitor: str, film: HeldFilm, outcome: Finding | AdmissionError, request_id: str, duration_ms: float = 0.0
+        self,
+        visitor: str,
+        film: HeldFilm,
+        outcome: Finding | AdmissionError,
+        request_id: str,
+        duration_ms: float = 0.0,
+        token: str | None = None,
     ) -> str:
         """Offer reports of an answer for as long as its film is held; returns the path beneath which they are."""
         created = datetime.now(timezone.utc)
         answered = Answered(film.data, without_pixels(outcome), request_id, created, duration_ms)
-        return self._report_path(self.films.answered(visitor, film, answered))
+        return self._report_path(self.films.answered(visitor, film, answered, token))
 
     def _report_path(self, token: str | None) -> str:
         return f"{self.service.settings.root_path}{REPORT_ROUTE}/{token}" if token else ""
 
     def _failure(self, error: Exception, request_id: str, language: Language) -> str:
-        known = error if isinstance(error, PneumoNetError) else unforeseen(error, request_id)
+        known = error if isinstance(error, PneumoNetError) else fault(error, request_id, "page")
         return view.failure(known, request_id, language=language)
 
 
@@ -290,7 +300,9 @@ def page_options() -> dict[str, Any]:
     css = (view.PAGE_FOLDER / "page.css").read_text(encoding="utf-8") + view.example_styles(thumbnails)
     script = (view.PAGE_FOLDER / "page.js").read_text(encoding="utf-8")
     head = f"{installing.head()}<style>{css}</style><script>{script}</script>"
-    return {"theme": _theme(), "head": head, "footer_links": ["api"]}
+    # Gradio's footer speaks the browser's language, whatever the page's, and its panel for programmers has buttons
+    # without a name and words of too little contrast: `GET /api` and the README say what it says.
+    return {"theme": _theme(), "head": head, "footer_links": []}
 
 
 def _theme() -> gr.themes.Base:

@@ -16,8 +16,10 @@ import pytest
 
 from pneumonet.errors import BusyError, ConfigError
 from pneumonet.model import PneumoNet
+from pneumonet.reading import read_radiograph
 from pneumonet.settings import Settings
-from pneumonet.web.cache import AnswerCache, MemoryStore, RedisStore
+from pneumonet.web import service
+from pneumonet.web.cache import AnswerCache, MemoryStore, RedisStore, open_cache
 from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
 from tests.support.net import free_port
@@ -123,6 +125,29 @@ def test_a_refusal_is_kept_too_and_force_asks_anew(
         assert "prediction" in _said(running, BLANK, force="true")
 
 
+def test_where_nothing_is_drawn_a_film_that_is_known_is_not_read_again(
+    tiny_model: PneumoNet, counted: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def reading(data: bytes, **options: Any) -> Any:
+        read.append(len(data))
+        return read_radiograph(data, **options)
+
+    # The model's own reading, of a film that is not known, is another.
+    monkeypatch.setattr(service, "read_radiograph", reading)
+    with serving(Settings(cache_seconds=60), lambda: tiny_model, tmp_path) as running:
+        for fields in ({"disable_cam": "true"}, {"disable_cam": "true", "force": "true"}):
+            first = _said(running, FILM, **fields)
+            assert _said(running, FILM, **fields) == first
+            assert first["gradcam_image"] is None
+        assert _said(running, BLANK)["code"] == _said(running, BLANK)["code"] == "not_admitted"
+        assert read == []
+        assert _said(running, FILM) == _said(running, FILM)
+        assert read == [len(FILM)]
+    assert counted.passes == 3
+
+
 def test_by_default_nothing_is_kept(tiny_model: PneumoNet, counted: Counting, tmp_path: Path) -> None:
     with serving(Settings(), lambda: tiny_model, tmp_path) as running:
         _said(running, FILM)
@@ -220,12 +245,12 @@ def test_a_full_queue_asks_nothing_of_redis(tiny_model: PneumoNet) -> None:
             return super().get(key)
 
     async def ask() -> None:
-        service = Service(Settings(cache_seconds=60, max_waiting=0), lambda: tiny_model)
-        service.start().join()
-        service._cache = AnswerCache(Store(60), tiny_model.info, "torch float32")
-        service.films.present = service.films.most
+        own = Service(Settings(cache_seconds=60, max_waiting=0), lambda: tiny_model)
+        own.start().join()
+        own._cache = AnswerCache(Store(60), tiny_model.info, "torch float32")
+        own.films.present = own.films.most
         with pytest.raises(BusyError):
-            await service.answer(FILM, request_id="x", door="rest")
+            await own.answer(FILM, draw=str, request_id="x", door="rest")
 
     asyncio.run(ask())
     assert asked == []
@@ -268,6 +293,11 @@ def test_the_key_tells_weights_precision_and_options_apart(tiny_model: PneumoNet
         AnswerCache(store, type(info)(None, "local-other", "1"), "float32").key(FILM, **options),
     }
     assert len(keys) == 7
+
+
+def test_limits_that_differ_share_no_answer(tiny_model: PneumoNet) -> None:
+    caches = [open_cache(Settings(cache_seconds=60, max_pixels=most), tiny_model.info, "float32") for most in (1, 2)]
+    assert len({cache.key(FILM, frame=None, force=False, saliency=False) for cache in caches if cache}) == 2
 
 
 def test_memory_is_bounded_in_time_and_entries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 from pneumonet.errors import SnapshotError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
+from pneumonet.web import service
 from pneumonet.web.server import serve
 from tests.web.conftest import address, file_data, serving, unforeseen, wait_until
 
@@ -54,6 +55,7 @@ def test_a_starting_server_says_so(
     with serving(web_settings, load, tmp_path, wait=False) as server, server.http() as http:
         health = http.get("/health")
         assert (health.status_code, health.json()["status"], health.json()["model"]) == (503, "starting", None)
+        assert int(health.headers["retry-after"]) > 0
         early = server.post(good_film)
         assert (early.status_code, early.json()["code"]) == (503, "model_unavailable")
         assert int(early.headers["retry-after"]) > 0
@@ -111,6 +113,32 @@ def test_a_film_that_takes_too_long_is_given_up_and_the_next_is_answered(
         slow.let.set()
         wait_until(lambda: server.service.films.present == 0)
         assert server.post(good_film).status_code == 200
+
+
+def test_a_film_that_never_ends_makes_it_unhealthy_so_that_it_is_started_anew(
+    web_settings: Settings,
+    tiny_model: PneumoNet,
+    tmp_path: Path,
+    good_film: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "_STUCK_AFTER_REQUESTS", 0.2)
+    hanging: Any = SlowModel(tiny_model)
+    settings = replace(web_settings, request_seconds=1)
+    with serving(settings, lambda: hanging, tmp_path) as server, server.http() as http, ThreadPoolExecutor(2) as pool:
+        assert http.get("/health").json()["queue"]["oldest_seconds"] == 0
+        asked = [pool.submit(server.post, good_film) for _ in range(2)]
+        wait_until(lambda: http.get("/health").status_code == 503)
+        told = http.get("/health")
+        assert int(told.headers["retry-after"]) > 0
+        body = told.json()
+        assert (body["status"], body["models_loaded"]) == ("unhealthy", True)
+        assert body["queue"]["oldest_seconds"] >= 0.2
+        assert [answer.result().json()["code"] for answer in asked] == ["took_too_long"] * 2
+        # Nobody waits for them, and both places are taken all the same.
+        assert http.get("/health").status_code == 503
+        hanging.let.set()
+        wait_until(lambda: http.get("/health").status_code == 200)
 
 
 def test_what_nobody_foresaw_is_a_generic_sentence_with_an_id(

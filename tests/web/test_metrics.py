@@ -100,7 +100,7 @@ def test_health_says_what_runs_and_how_many_wait(server: Running) -> None:
     precision = server.service.model.ensemble.engine.precision
     assert body["engine"] == {"name": "openvino", "device": "cpu", "precision": precision}
     assert body["memory_mib"] > 50
-    assert body["queue"] == {"length": 0, "most": Settings().max_waiting + 2}
+    assert body["queue"] == {"length": 0, "most": Settings().max_waiting + 2, "oldest_seconds": 0}
 
 
 def test_films_present_are_in_the_gauge(tiny_model: PneumoNet) -> None:
@@ -111,7 +111,7 @@ def test_films_present_are_in_the_gauge(tiny_model: PneumoNet) -> None:
     film, seen = encoded(phantom(900, 900)), []
 
     async def ask() -> None:
-        waiting = [asyncio.create_task(service.answer(film, request_id="x", door="rest")) for _ in range(5)]
+        waiting = [asyncio.create_task(service.answer(film, draw=str, request_id="x", door="rest")) for _ in range(5)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         seen.append(service.metrics.registry.get_sample_value("pneumonet_queue_length"))

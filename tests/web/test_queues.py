@@ -4,21 +4,25 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
 
+from pneumonet.finding import NO_FILM, Finding
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
+from pneumonet.rendering import overlay
 from pneumonet.settings import Settings
-from pneumonet.web import reporting, service, ui
+from pneumonet.web import answering, endpoints, reporting, service, ui
 from pneumonet.web.held import offers
 from pneumonet.web.reporting import REPORT_ROUTE
 from pneumonet.web.turns import Turns
@@ -113,6 +117,48 @@ def test_a_report_that_takes_too_long_is_given_up(
         let.set()
         wait_until(lambda: running.service.reports.present == 0)
         assert _get(running, link).status_code == 200
+
+
+def test_a_film_and_its_report_have_one_time_together(
+    server: Running, let: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the film had been at work for all but a tenth of a second of the minute; the report alone has all of one.
+    late = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: time.monotonic() - 59.9)
+    monkeypatch.setattr(answering, "time", late)
+    with server.http() as http:
+        answer = http.post(JSON_REPORT, files={"file": ("film.png", FILM)}, timeout=20)
+    assert (answer.status_code, answer.json()["code"]) == (503, "took_too_long")
+
+
+def test_what_is_drawn_of_an_answer_counts_as_part_of_it(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    present = []
+
+    def drawn(finding: Finding, *names: str) -> Any:
+        present.append(server.service.films.present)
+        return overlay(finding, *names)
+
+    for door in (answering, endpoints):
+        monkeypatch.setattr(door, "overlay", drawn)
+    assert server.post(FILM).json()["gradcam_image"]
+    for name in ("predict", "explain"):
+        assert server.ask_raw([server.upload(FILM)], name)[0] == "complete"
+    assert set(present) == {1}
+    assert len(present) == 2 + 9
+    monkeypatch.setattr(answering, "overlay", lambda finding: 1 // 0)
+    caplog.set_level("INFO", "pneumonet.requests")
+    caplog.clear()
+    assert server.post(FILM).status_code == 500
+    assert [record.code for record in caplog.records if hasattr(record, "code")] == ["internal_error"]
+
+
+def test_no_pixel_outlives_the_turn_of_its_film(tiny_model: PneumoNet) -> None:
+    own = service.Service(Settings(device="cpu"), lambda: tiny_model)
+    own.start().join()
+    answer = own.answer(FILM, draw=lambda finding: finding.film.pixels.shape, request_id="x", door="rest")
+    finding, drawn = asyncio.run(answer)
+    assert (finding.film is NO_FILM, drawn) == (True, SIDES)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pneumonet.errors import BusyError, PneumoNetError
+from pneumonet.language import LANGUAGES
 from pneumonet.web import bodies
 from pneumonet.web.rest import error_kinds
 from tests.support.films import encoded, phantom
@@ -248,6 +249,7 @@ def test_api_lists_every_error_once(running: Running) -> None:
     assert body["limits"]["max_upload_bytes"] == LIMIT_BYTES
     assert set(body["gradio"]) == {"/predict", "/explain"}
     assert "Not a medical device" in body["disclaimer"]
+    assert body["languages"]["tags"] == list(LANGUAGES)
 
 
 def test_error_kinds_are_read_from_the_classes() -> None:

@@ -1,5 +1,6 @@
 """Traces reach the collector that is named, and tell times and codes, nothing of the film."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +15,11 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from tests.support.films import encoded, phantom
 from tests.support.net import free_port
-from tests.web.conftest import serving, wait_until
+from tests.web.conftest import Running, serving, wait_until
 from tests.web.silent import Silent
 
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = f"00-{TRACE}-{SPAN}-01"
 BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
 
 
@@ -37,6 +40,7 @@ class Collector(ThreadingHTTPServer):
                     spans += [
                         {a.key: a.value.string_value or a.value.double_value for a in span.attributes}
                         | {"name": span.name, "ms": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6}
+                        | {"trace": span.trace_id.hex(), "parent": span.parent_span_id.hex()}
                         for span in scope.spans
                     ]
         return spans
@@ -68,8 +72,13 @@ def test_each_answer_is_a_span(collector: Collector, tiny_model: PneumoNet, tmp_
     with serving(settings, lambda: tiny_model, tmp_path) as running:
         answer = running.post(encoded(phantom()), "Doe_Jane.png").json()
         refused = running.post(BLANK).json()
+        of_theirs = [_part_of_a_trace(running, parent) for parent in (PARENT, "00-nonsense-01")]
         running.service.close()
     by_id = {span["pneumonet.request_id"]: span for span in collector.spans}
+    for request_id in of_theirs[0]:
+        assert (by_id[request_id]["trace"], by_id[request_id]["parent"]) == (TRACE, SPAN)
+    for request_id in (*of_theirs[1], answer["request_id"]):
+        assert (by_id[request_id]["trace"] == TRACE, by_id[request_id]["parent"]) == (False, "")
     span = by_id[answer["request_id"]]
     assert (span["name"], span["pneumonet.door"], span["pneumonet.code"]) == ("answer", "rest", "ok")
     assert span["pneumonet.forward_ms"] == answer["timings"]["forward"]
@@ -78,6 +87,17 @@ def test_each_answer_is_a_span(collector: Collector, tiny_model: PneumoNet, tmp_
     for body in collector.bodies:
         assert b"Doe_Jane" not in body
         assert b"127.0.0.1" not in body
+
+
+def _part_of_a_trace(running: Running, parent: str) -> tuple[str, str]:
+    """Ask by POST and by Gradio as part of a caller's trace; returns the ids of both requests."""
+    film = encoded(phantom())
+    with running.http() as http:
+        http.headers["traceparent"] = parent
+        rest = http.post("/predict", files={"file": ("film.png", film)}).json()
+        joined = http.post("/gradio_api/call/predict", json={"data": [running.upload(film)]}).json()
+        told = http.get(f"/gradio_api/call/predict/{joined['event_id']}").text
+    return rest["request_id"], json.loads(told.split("event: complete\ndata: ")[1])[0]["request_id"]
 
 
 def test_a_collector_that_is_away_holds_nobody_up(tiny_model: PneumoNet, tmp_path) -> None:

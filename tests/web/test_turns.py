@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -61,6 +62,38 @@ def test_who_waits_too_long_is_told_and_leaves() -> None:
         with pytest.raises(TookTooLongError, match="within 0 s"):
             await turns.run(lambda: True)
         await _until(lambda: turns.present == 0)
+
+    asyncio.run(ask())
+
+
+def test_a_deadline_weighs_more_than_the_time_of_one_s_own(go: threading.Event) -> None:
+    async def ask() -> None:
+        turns = Turns(1, 2, 3600)
+        with pytest.raises(TookTooLongError):
+            await turns.run(lambda: go.wait(30), deadline=time.monotonic() + 0.1)
+        go.set()
+        assert await turns.run(lambda: "in time", deadline=time.monotonic() + 3600)
+
+    asyncio.run(ask())
+
+
+def test_the_oldest_piece_is_told_although_nobody_waits_for_it(go: threading.Event) -> None:
+    async def ask() -> None:
+        turns = Turns(2, 4, 60)
+        assert turns.oldest_seconds == 0
+        first = asyncio.create_task(turns.run(lambda: go.wait(30)))
+        await _until(lambda: turns.oldest_seconds > 0)
+        first.cancel()
+        await _settled(first)
+        before = turns.oldest_seconds
+        second = asyncio.create_task(turns.run(lambda: go.wait(30)))
+        third = asyncio.create_task(turns.run(lambda: True))
+        await _until(lambda: turns.present == 3)
+        assert turns.oldest_seconds > before > 0
+        go.set()
+        await asyncio.gather(second, third)
+        await _until(lambda: turns.present == 0)
+        assert turns.oldest_seconds == 0
 
     asyncio.run(ask())
 

@@ -17,6 +17,7 @@ from pneumonet.web.examples import Example
 from pneumonet.web.held import HeldFilm, HeldFilms
 from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
+from tests.web.conftest import logged
 
 FILMS = {"film": encoded(phantom()), "other": encoded(phantom(seed=5)), "words": b"These are words."}
 
@@ -190,6 +191,46 @@ def test_a_full_page_refuses_newcomers_in_words(
         assert "pn-result" in [update async for update in page.analyse("film", VISITOR)][-1][0]
 
     asyncio.run(ask())
+
+
+def test_a_full_queue_of_films_is_told_in_words(tiny_model: PneumoNet, caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> None:
+        page, service = _page(tiny_model)
+        service.go.set()
+        service.films.present = service.films.most
+        caplog.set_level("INFO", "pneumonet")
+        caplog.clear()
+        *_, (html, analyse, anyway) = [update async for update in page.analyse("film", VISITOR)]
+        assert ("queue is full" in html, "code busy" in html.lower()) == (True, True)
+        # It can be asked about again.
+        assert (analyse["interactive"], anyway["visible"]) == (True, False)
+        assert page.films.get("visitor") is not None
+
+    asyncio.run(ask())
+    assert logged(caplog) == [("page", "busy")]
+
+
+def test_a_result_is_drawn_in_the_turn_of_its_film(tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    async def ask() -> None:
+        page, service = _page(tiny_model)
+        service.go.set()
+        result = ui.view.result
+
+        def watched(*arguments: Any) -> str:
+            drawn.append((service.films.present, arguments[0].film.height))
+            return result(*arguments)
+
+        monkeypatch.setattr(ui.view, "result", watched)
+        html = [update async for update in page.analyse("film", VISITOR)][-1][0]
+        token, answered = page.films.last_answer("visitor") or ("", None)
+        assert f"/report/{token}/" in html
+        assert answered is not None
+        assert answered.duration_ms > 0
+
+    asyncio.run(ask())
+    assert drawn == [(1, 300)]
 
 
 def test_each_film_has_one_line_in_the_log(tiny_model: PneumoNet, caplog: pytest.LogCaptureFixture) -> None:
