@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -13,33 +14,36 @@ from starlette.datastructures import Headers
 from pneumonet.errors import NotLoggedInError, OtherSiteError
 from pneumonet.language import said
 from pneumonet.web.oauth import OPEN_PATHS, SignIn
+from pneumonet.web.rates import RateLimit
 
 # A load balancer asks it without a name, and it says nothing of any film.
 OPEN_PATH: Final = "/health"
 _READING: Final = ("GET", "HEAD", "OPTIONS")
+_HTTP_PORT: Final = 80
 CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="PneumoNet", charset="UTF-8"'}
 
 
 class Login:
     """The users and passwords of a server, and its sign-in; without either, everybody may ask."""
 
-    def __init__(self, users: Mapping[str, str], sign_in: SignIn | None = None) -> None:
-        """Take the passwords by user name, and who else is signed in."""
-        self.sign_in = sign_in
+    def __init__(self, users: Mapping[str, str], guesses: RateLimit, sign_in: SignIn | None = None) -> None:
+        """Take the passwords by user name, how many wrong ones a client may send, and who else is signed in."""
+        self.sign_in, self._guesses = sign_in, guesses
         # A browser asks for a password where it reads the challenge: not where nobody has one.
         self.challenge = CHALLENGE if users else {}
         self._known = [f"{user}:{password}".encode() for user, password in users.items()]
 
-    def check(self, method: str, path: str, headers: Headers) -> None:
+    def check(self, method: str, path: str, headers: Headers, client: str) -> None:
         """Look at a request's Authorization and Cookie headers.
 
         Raises:
             NotLoggedInError: If they name nobody who may ask, and somebody is wanted.
+            TooManyRequestsError: If they bring a password from a client that has sent too many wrong ones.
             OtherSiteError: If a cookie speaks for the caller, and nothing says that this server's page sent it.
         """
         if path == OPEN_PATH or not (self._known or self.sign_in):
             return
-        if self._known and self._is_known(headers.get("authorization", "")):
+        if self._known and self._is_known(headers.get("authorization", ""), client):
             return
         if self.sign_in is None:
             raise NotLoggedInError(said("This server wants a user name and a password."))
@@ -54,15 +58,63 @@ class Login:
         if method not in _READING and not is_vouched:
             raise OtherSiteError(said("Another site's page sent this request."))
 
-    def _is_known(self, authorization: str) -> bool:
+    def _is_known(self, authorization: str, client: str) -> bool:
         scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        # Before anything is compared, and for right and wrong alike: else the answer would tell the right one.
+        self._guesses.check(client)
+        if self._is_right(given.strip()):
+            return True
+        self._guesses.take(client)
+        return False
+
+    def _is_right(self, given: str) -> bool:
         try:
-            credentials = base64.b64decode(given.strip(), validate=True)
+            credentials = base64.b64decode(given, validate=True)
         except (binascii.Error, ValueError):
             return False
         # Every one is compared, each in constant time, so that the time tells nothing of names or passwords.
         matches = [hmac.compare_digest(credentials, known) for known in self._known]
-        return scheme.lower() == "basic" and any(matches)
+        return any(matches)
+
+
+def check_host(host: str | None, port: int, allowed: Iterable[str]) -> None:
+    """Refuse a browser that another site has sent to this machine under a name of its own (DNS rebinding).
+
+    Its page is then of one site with this server's answers, and reads them. The browser has gone to the port that it
+    names, so a proxy of this machine, which listens at another one, may pass on whatever name it is known by.
+
+    Args:
+        host: The Host header.
+        port: Where the server listens, at a loopback address.
+        allowed: The listed sites.
+
+    Raises:
+        OtherSiteError: If it names the port, and neither this machine, an address nor a listed site.
+    """
+    try:
+        named = urlsplit(f"//{host or ''}")
+        name, at = (named.hostname or "").rstrip("."), named.port or _HTTP_PORT
+    except ValueError:
+        name, at = "", port
+    if host is None or at != port or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+        return
+    if name not in {urlsplit(site).hostname for site in allowed}:
+        raise OtherSiteError(said("Another site's page sent this request."))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a server at an address is reached from its own machine alone."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_site(method: str, headers: Headers, allowed: Iterable[str]) -> None:

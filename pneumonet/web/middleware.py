@@ -1,7 +1,7 @@
 """What every request passes first: an id, a bound on its body, and words where something fails."""
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -12,17 +12,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pneumonet.errors import BadRequestError, FileTooLargeError, ModelUnavailableError, NotLoggedInError, PneumoNetError
+from pneumonet.errors import (
+    BadRequestError,
+    BusyError,
+    FileTooLargeError,
+    ModelUnavailableError,
+    NotLoggedInError,
+    PneumoNetError,
+)
 from pneumonet.language import said
 from pneumonet.settings import Settings
 from pneumonet.web.agents import read_call
 from pneumonet.web.answers import as_error, not_found, unforeseen
 from pneumonet.web.bodies import read_body
+from pneumonet.web.connections import SURPLUS
 from pneumonet.web.exchange import CODES, Exchange
 from pneumonet.web.gradio_routes import GRADIO, MCP_ROUTE, GradioRoutes
 from pneumonet.web.languages import current_language
-from pneumonet.web.login import OPEN_PATH, Login, check_site
+from pneumonet.web.login import OPEN_PATH, Login, check_host, check_site, is_loopback
 from pneumonet.web.metrics import Metrics
+from pneumonet.web.oauth import OPEN_PATHS as SIGN_IN_PATHS
 from pneumonet.web.oauth import SignIn, sign_in_page
 from pneumonet.web.rates import OpenRequests, RateLimit
 from pneumonet.web.reporting import REPORT_ROUTE
@@ -33,14 +42,17 @@ from pneumonet.web.uploads import UPLOAD_ROUTE
 _FILM_ROUTES: Final = (UPLOAD_ROUTE, "/predict")
 _BODY_BYTES: Final = 64 * 1024
 _READING: Final = ("GET", "HEAD", "OPTIONS")
-# A browser asks for half a hundred of the page's scripts at once, and a hospital's browsers have one address.
+# A browser asks for half a hundred of the page's scripts at once, and a hospital's browsers have one address: so many
+# times as many of these may be open as of other requests.
 _FILES: Final = ("/assets/", "/static/")
+_FILES_OPEN: Final = 10
 # What Gradio answers for one of its pages: ours has one.
 _OF_A_PAGE: Final = ("/", GRADIO + "info", GRADIO + "info/")
 # A Space shows its page inside the Hub's; nobody else may lay a page of theirs around ours.
 _SELF: Final = "frame-ancestors 'self'"
 _SPACE: Final = f"{_SELF} https://huggingface.co"
 _STOPPING: Final = ModelUnavailableError(said("The server is stopping."), hint=said("Try again in a minute."))
+_FULL: Final = said("The server is slow or busy: try again in a few seconds, or send a smaller film.")
 _OFFER: Final = "See GET /api for what it offers."
 
 
@@ -50,8 +62,10 @@ class RequestGate:
     def __init__(self, app: ASGIApp, settings: Settings, page: Any, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
         sign_in = SignIn(settings.oauth) if settings.oauth else None
-        self.rates, self.login = RateLimit(settings.requests_per_minute), Login(settings.users, sign_in)
-        self.open, self.gradio = OpenRequests(settings.open_requests), GradioRoutes(page)
+        self.rates, guesses = (RateLimit(settings.requests_per_minute) for _ in range(2))
+        self.login, self.gradio = Login(settings.users, guesses, sign_in), GradioRoutes(page)
+        self.open, self.files = OpenRequests(settings.open_requests), OpenRequests(_FILES_OPEN * settings.open_requests)
+        self.is_at_home = is_loopback(settings.host)
         self.embedding = _SPACE if settings.is_space else _SELF
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,9 +95,10 @@ class RequestGate:
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         scope, path = exchange.scope, exchange.path
+        if scope["state"].get(SURPLUS) and path != OPEN_PATH:
+            raise BusyError(_FULL, hint="")
         client = (scope["client"] or ("",))[0]
-        is_counted = path != OPEN_PATH and not path.startswith(_FILES)
-        with self.open.another(client) if is_counted else nullcontext():
+        with self._counted(path, client):
             self._check_caller(scope, path, client)
             query = Request(scope).query_params
             answer = _nothing(exchange, self.gradio.missing(path, query)) or _other_method(exchange)
@@ -92,6 +107,11 @@ class RequestGate:
                 answer, receive = _nothing(exchange, self.gradio.missing_by(path, body)), _replaying(body, receive)
             await (answer or self.app)(scope, receive, exchange.send)
 
+    def _counted(self, path: str, client: str) -> AbstractContextManager[None]:
+        if path == OPEN_PATH:
+            return nullcontext()
+        return (self.files if path.startswith(_FILES) else self.open).another(client)
+
     async def _body(self, path: str, request: Request) -> bytes:
         if path.rstrip("/") == MCP_ROUTE:
             return await read_call(request, self.settings.max_upload_bytes)
@@ -99,15 +119,13 @@ class RequestGate:
 
     def _check_caller(self, scope: Scope, path: str, client: str) -> None:
         headers, method = Headers(scope=scope), scope["method"]
-        # A report costs what a film costs: it is read and drawn anew.
-        if method == "POST" or (method == "GET" and path.startswith(REPORT_ROUTE + "/")):
+        if self.is_at_home and scope["server"]:
+            check_host(headers.get("host"), scope["server"][1], self.settings.allowed_origins)
+        # A report costs what a film costs: it is read and drawn anew. A sign-in asks another server.
+        is_costly = path.startswith(REPORT_ROUTE + "/") or path in SIGN_IN_PATHS
+        if method == "POST" or (method == "GET" and is_costly):
             self.rates.take(client)
-        try:
-            self.login.check(method, path, headers)
-        except NotLoggedInError:
-            # A guess costs as much as a film: passwords are not to be tried at full speed.
-            self.rates.take(client)
-            raise
+        self.login.check(method, path, headers, client)
         check_site(method, headers, self.settings.allowed_origins)
 
 
@@ -149,6 +167,7 @@ async def _failed(exchange: Exchange, error: Exception) -> None:
         await exchange.end()
         return
     unknown = unforeseen(error, exchange.request_id)
+    exchange.log(unknown.code)
     if not exchange.begun:
         await exchange.tell(unknown)
 
@@ -165,4 +184,3 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replaying
-    exchange.log(unknown.code)

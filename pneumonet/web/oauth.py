@@ -5,9 +5,11 @@ the operator, and it keeps the account's token in the cookie. Here the cookie ho
 signed, and the token is forgotten at once.
 """
 
+import asyncio
 import hashlib
 import logging
 import secrets
+import time
 from base64 import urlsafe_b64encode
 from html import escape
 from typing import Any, Final
@@ -35,6 +37,9 @@ _FLOW_COOKIE: Final = "pneumonet-login"
 _SESSION_SECONDS: Final = 8 * 3600
 _FLOW_SECONDS: Final = 600
 _PROVIDER_SECONDS: Final = 10
+_METADATA_SECONDS: Final = 3600
+_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")
+_NOT_SAID: Final = said("Hugging Face did not say who you are.")
 
 _log = logging.getLogger("pneumonet.oauth")
 
@@ -47,6 +52,8 @@ class SignIn:
         self._sessions = URLSafeTimedSerializer(settings.client_secret, salt="session")
         self._flows = URLSafeTimedSerializer(settings.client_secret, salt="flow")
         self._back = f"https://{settings.host}{CALLBACK_ROUTE}"
+        self._metadata_asked: asyncio.Task[dict[str, Any]] | None = None
+        self._metadata_until = 0.0
 
     def user_of(self, cookies: str) -> str | None:
         """Return the account that a Cookie header is signed in as; None where there is none on the list.
@@ -101,7 +108,14 @@ class SignIn:
         return answer
 
     async def _metadata(self) -> dict[str, Any]:
-        return await _asked("GET", f"{self._settings.provider}/.well-known/openid-configuration")
+        # Strangers begin to sign in as they like, a slow provider is asked once for all who wait, and then not again
+        # for an hour. What failed is asked anew.
+        asked = self._metadata_asked
+        if asked is None or time.monotonic() > self._metadata_until or (asked.done() and _has_failed(asked)):
+            asked = self._metadata_asked = asyncio.create_task(_metadata_of(self._settings.provider))
+            self._metadata_until = time.monotonic() + _METADATA_SECONDS
+        # Whoever goes away does not take the answer from those who wait.
+        return await asyncio.shield(asked)
 
     async def _name(self, code: str, verifier: str) -> str:
         metadata, settings = await self._metadata(), self._settings
@@ -118,6 +132,17 @@ class SignIn:
         return str((await _asked("GET", metadata["userinfo_endpoint"], headers=bearer)).get("preferred_username"))
 
 
+async def _metadata_of(provider: str) -> dict[str, Any]:
+    metadata = await _asked("GET", f"{provider}/.well-known/openid-configuration")
+    if not all(isinstance(metadata.get(name), str) for name in _ENDPOINTS):
+        raise SignInError(_NOT_SAID)
+    return metadata
+
+
+def _has_failed(asked: asyncio.Task[Any]) -> bool:
+    return asked.cancelled() or asked.exception() is not None
+
+
 async def _asked(method: str, address: str, **options: Any) -> dict[str, Any]:
     try:
         async with httpx2.AsyncClient(timeout=_PROVIDER_SECONDS) as client:
@@ -127,9 +152,9 @@ async def _asked(method: str, address: str, **options: Any) -> dict[str, Any]:
     except (httpx2.HTTPError, ValueError) as error:
         # Its address holds no secret; its answer may.
         _log.warning("The provider's %s failed with %s.", address.partition("?")[0], type(error).__name__)
-        raise SignInError(said("Hugging Face did not say who you are.")) from error
+        raise SignInError(_NOT_SAID) from error
     if not isinstance(body, dict):
-        raise SignInError(said("Hugging Face did not say who you are."))
+        raise SignInError(_NOT_SAID)
     return body
 
 

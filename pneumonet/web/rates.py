@@ -44,16 +44,36 @@ class RateLimit:
             return
         now = self._clock()
         with self._lock:
-            tokens, since = self._buckets.pop(client, (self._burst, now))
-            tokens = min(self._burst, tokens + (now - since) * self._per_second)
+            tokens = self._tokens(client, now)
             allowed = tokens >= 1
+            self._buckets.pop(client, None)
             # Put back last, the dict goes from the client unheard of for the longest to the latest.
             self._buckets[client] = (tokens - 1 if allowed else tokens, now)
             while len(self._buckets) > _MOST_CLIENTS:
                 del self._buckets[next(iter(self._buckets))]
         if not allowed:
-            wait = max(1, math.ceil((1 - tokens) / self._per_second))
-            raise TooManyRequestsError(_TOO_MANY, retry_after_seconds=wait)
+            raise self._none_left(tokens)
+
+    def check(self, client: str) -> None:
+        """Look whether a client has a request left, and count none.
+
+        Raises:
+            TooManyRequestsError: If it has none left; says after how many seconds it will.
+        """
+        if not self._per_second:
+            return
+        with self._lock:
+            tokens = self._tokens(client, self._clock())
+        if tokens < 1:
+            raise self._none_left(tokens)
+
+    def _tokens(self, client: str, now: float) -> float:
+        tokens, since = self._buckets.get(client, (self._burst, now))
+        return min(self._burst, tokens + (now - since) * self._per_second)
+
+    def _none_left(self, tokens: float) -> TooManyRequestsError:
+        wait = max(1, math.ceil((1 - tokens) / self._per_second))
+        return TooManyRequestsError(_TOO_MANY, retry_after_seconds=wait)
 
 
 class OpenRequests:

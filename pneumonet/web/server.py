@@ -7,8 +7,9 @@ import sys
 import threading
 import warnings
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import gradio
 import uvicorn
@@ -20,6 +21,7 @@ from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import agents, endpoints, installing, oauth, rest, uploads
+from pneumonet.web.connections import BoundedProtocol, Bounds, connections_allowed
 from pneumonet.web.logs import JsonFormatter
 from pneumonet.web.middleware import RequestGate
 from pneumonet.web.service import AT_ONCE_GATHERED, Service
@@ -27,9 +29,10 @@ from pneumonet.web.tidying import private_folder, tidying
 
 _SHUTDOWN_SECONDS: Final = 3
 _SESSIONS_HELD: Final = 1000
-# Each session's page holds one, and asks by a second. What is beyond it gets uvicorn's own 503, a bare line of text
-# without Retry-After: no app is asked, and uvicorn takes no words for it. The gate's count of each client comes first.
+# Each session's page holds one, and asks by a second.
 _CONNECTIONS: Final = 2 * _SESSIONS_HELD
+# Beside the requests that one address may have open: a browser keeps up to six connections to a host.
+_CONNECTIONS_FOR_A_REQUEST: Final = 4
 # What the page's other events, each done in no time, may need of Gradio's places beside the films and previews.
 _OTHER_EVENTS: Final = 100
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -155,15 +158,22 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _configured(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
+def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return what uvicorn is told of the app, its log and its connections."""
+    config = uvicorn.Config(
         app,
+        # A connection that were to become one of another kind would no longer be counted.
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    most_of_one = _CONNECTIONS_FOR_A_REQUEST * settings.open_requests
+    bounds = Bounds(connections_allowed(_CONNECTIONS), most_of_one, config.forwarded_allow_ips)
+    # uvicorn takes any maker of a protocol, and says that it takes a class.
+    config.http = cast(Any, partial(BoundedProtocol, bounds))
+    return config
 
 
 def serve(settings: Settings) -> int:
@@ -193,7 +203,7 @@ def serve(settings: Settings) -> int:
     except ConfigError as error:
         print(error.told, file=sys.stderr)
         return 1
-    config = _configured(app)
+    config = configured(app, settings)
     server = _Server(config, service, f"http://{host}:{listener.getsockname()[1]}")
     # uvicorn stops at these by itself and then raises them once more, which would end the process with their code.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -87,59 +87,6 @@ class Service:
             raise ModelUnavailableError(said("The model is still being loaded."))
         return self._model
 
-    def start(self, on_failure: Callable[[], None] | None = None) -> threading.Thread:
-        """Load the model in a thread, so that the server answers "starting" meanwhile.
-
-        Args:
-            on_failure: Called where loading fails, after the log has the reason.
-        """
-        thread = threading.Thread(target=self._start, args=(on_failure,), name="load-model", daemon=True)
-        thread.start()
-        return thread
-
-    def _start(self, on_failure: Callable[[], None] | None) -> None:
-        started = time.perf_counter()
-        try:
-            self._model = self._ready(self._load())
-        except Exception as error:
-            known = isinstance(error, PneumoNetError)
-            self.failure = error if isinstance(error, PneumoNetError) else InternalError("The model failed to load.")
-            self.status = "unhealthy"
-            logger.error("%s %s", self.failure.message, self.failure.hint, exc_info=None if known else error)
-            if on_failure is not None:
-                on_failure()
-            return
-        self.status = "healthy"
-        logger.info("model %s ready after %.1f s", self._model.info.revision, time.perf_counter() - started)
-
-    def close(self) -> None:
-        """Send what is to be sent at the end; the server stops."""
-        if self._tracing is not None:
-            self._tracing.close()
-
-    def _ready(self, model: PneumoNet) -> PneumoNet:
-        engine = model.ensemble.engine
-        self._cache = open_cache(self.settings, model.info, f"{engine.name} {engine.precision}")
-        self.metrics.loaded(model.info, engine.name, engine.precision, engine.device)
-        observed = ObservedEngine(engine, self.metrics.batch_size.observe)
-        wait_ms = self.settings.batch_wait_ms
-        if wait_ms is None:
-            # On a CPU a shared pass is a seventh faster at best, and an answer's last digit goes with who shares it.
-            wait_ms = 0 if engine.device == "cpu" else _GATHERING_WAIT_MS
-        return run_by(model, self._gathering(observed, wait_ms / 1000) if wait_ms else observed)
-
-    def _gathering(self, engine: Engine, wait_seconds: float) -> Engine:
-        self.films = self._film_turns(AT_ONCE_GATHERED)
-        return GatheringEngine(engine, wait_seconds=wait_seconds, max_films=AT_ONCE_GATHERED)
-
-    def _film_turns(self, at_once: int) -> Turns:
-        return Turns(at_once, self.settings.max_waiting + at_once, self.settings.request_seconds)
-
-    @property
-    def engine(self) -> dict[str, str]:
-        """What runs the backbones: its name, device and precision.
-
-        Raises:
     @property
     def oldest_seconds(self) -> float:
         """For how long the oldest film, preview or report has been at work."""
@@ -150,6 +97,11 @@ class Service:
         """Whether a thread is held that will not return: only a new process frees its place."""
         return self.oldest_seconds > _STUCK_AFTER_REQUESTS * self.settings.request_seconds
 
+    @property
+    def engine(self) -> dict[str, str]:
+        """What runs the backbones: its name, device and precision.
+
+        Raises:
             ModelUnavailableError: If no model is loaded.
         """
         engine = self.model.ensemble.engine
@@ -159,34 +111,34 @@ class Service:
         self,
         data: bytes,
         *,
+        draw: Callable[[Finding], Drawn],
         request_id: str,
         door: str,
         frame: int | None = None,
         force: bool = False,
         saliency: bool = True,
-        draw: Callable[[Finding], Drawn],
         trace: Mapping[str, str] | None = None,
     ) -> tuple[Finding, Drawn]:
         """Answer a film when its turn comes, and draw what its door shows of it in the same turn and time.
 
         Args:
             data: The file's bytes.
+            draw: What the door shows of the finding, called in the film's thread. Without `saliency` the finding may
+                come from the cache, and without its film.
             request_id: From `new_request_id`; stands in the log.
             door: Which door asks; stands in the log.
             frame: As in `PneumoNet.predict`.
             force: As in `PneumoNet.predict`.
             saliency: As in `PneumoNet.predict`.
-            draw: What the door shows of the finding, called in the film's thread. Without `saliency` the finding may
-                come from the cache, and without its film.
+            trace: From `trace_of`: the caller's own trace.
+
+        Returns:
+            The finding without its film, whose pixels go with the turn, and what was drawn.
 
         Raises:
             PneumoNetError: Whatever went wrong; an unforeseen failure is an `InternalError`, its traceback in the log.
         """
         started = time.perf_counter()
-            trace: From `trace_of`: the caller's own trace.
-
-        Returns:
-            The finding without its film, whose pixels go with the turn, and what was drawn.
         outcome: Finding | PneumoNetError | None = None
         try:
             model = self.model
@@ -223,13 +175,13 @@ class Service:
         key = cache.key(data, frame=frame, force=force, saliency=saliency)
         kept = cache.get(key)
         (self.metrics.cache_misses if kept is None else self.metrics.cache_hits).inc()
+        if isinstance(kept, Finding) and saliency:
+            return replace(kept, film=read_radiograph(data, frame=frame, limits=model.limits))
         if kept is not None:
             return kept
         outcome = _made(model, data, frame, force, saliency)
         cache.put(key, outcome)
         return outcome
-        if isinstance(kept, Finding) and saliency:
-            return replace(kept, film=read_radiograph(data, frame=frame, limits=model.limits))
 
 
 def _made(model: PneumoNet, data: bytes, frame: int | None, force: bool, saliency: bool) -> Outcome:

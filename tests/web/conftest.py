@@ -26,7 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web.endpoints import add_endpoints
-from pneumonet.web.server import create_app
+from pneumonet.web.server import configured, create_app
 from pneumonet.web.service import Service
 from tests.support.films import encoded, phantom
 
@@ -106,7 +106,9 @@ def serving(
     """Serve in a thread for as long as the block lasts; `build` None takes PneumoNet's own page."""
     service = Service(settings, load)
     app = create_app(service, build(service) if build else None)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    config = configured(app, settings)
+    config.port, config.timeout_graceful_shutdown = 0, 1
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     wait_until(lambda: server.started)

@@ -141,6 +141,21 @@ def test_a_film_that_never_ends_makes_it_unhealthy_so_that_it_is_started_anew(
         wait_until(lambda: http.get("/health").status_code == 200)
 
 
+def test_who_waits_when_a_server_stops_is_told_when_to_come_back(
+    web_settings: Settings, tiny_model: PneumoNet, tmp_path: Path, good_film: bytes
+) -> None:
+    slow: Any = SlowModel(tiny_model)
+    with ThreadPoolExecutor(1) as pool:
+        with serving(web_settings, lambda: slow, tmp_path) as server:
+            asked = pool.submit(server.post, good_film)
+            wait_until(lambda: server.service.films.present == 1)
+        answer = asked.result()
+        slow.let.set()
+    assert (answer.status_code, answer.json()["code"]) == (503, "model_unavailable")
+    assert answer.json()["error"] == "The server is stopping."
+    assert int(answer.headers["retry-after"]) > 0
+
+
 def test_what_nobody_foresaw_is_a_generic_sentence_with_an_id(
     web_settings: Settings,
     tiny_model: PneumoNet,

@@ -8,10 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from starlette.datastructures import Headers
 
-from pneumonet.errors import ConfigError
+from pneumonet.errors import ConfigError, NotLoggedInError, OtherSiteError, TooManyRequestsError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
+from pneumonet.web.login import OPEN_PATH, Login, check_host, is_loopback
+from pneumonet.web.rates import RateLimit
 from tests.web.conftest import Running, file_data, serving
 
 SITE = "https://hospital.example"
@@ -116,7 +119,89 @@ def test_passwords_cannot_be_tried_at_full_speed(tiny_model: PneumoNet, tmp_path
     with serving(settings, lambda: tiny_model, tmp_path) as server, server.http() as http:
         tried = [http.get("/api", headers=_basic(f"ada:{guess}")).status_code for guess in range(8)]
         assert tried == [401] * 5 + [429] * 3
-        assert http.get("/api", headers=_basic("ada:right")).status_code == 200
+        # An answer of its own to the right one would tell it among the wrong ones.
+        refused = http.get("/api", headers=_basic("ada:right"))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+        assert int(refused.headers["retry-after"]) > 0
+        # Who sends none is asked for one, and another address is none of the guesser's.
+        assert http.get("/api").status_code == 401
+        other = _basic("ada:right") | {"X-Forwarded-For": "203.0.113.5"}
+        assert [http.get("/api", headers=other).status_code for _ in range(20)] == [200] * 20
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_right_password_takes_nothing_and_passes_again_in_time() -> None:
+    clock = Clock()
+    login = Login({"ada": "right"}, RateLimit(4, clock))
+
+    def check(credentials: str, path: str = "/api") -> None:
+        login.check("GET", path, Headers(_basic(credentials)), "somebody")
+
+    for _ in range(100):
+        check("ada:right")
+    with pytest.raises(NotLoggedInError):
+        check("ada:wrong")
+    for credentials in ("ada:wrong", "ada:right", "ada:right"):
+        with pytest.raises(TooManyRequestsError):
+            check(credentials)
+    check("ada:wrong", OPEN_PATH)
+    clock.now += 15
+    check("ada:right")
+
+
+@pytest.mark.parametrize(
+    ("name", "at_port", "is_answered"),
+    [
+        ("evil.example", True, False),
+        ("evil.example.", True, False),
+        ("127.0.0.1.evil.example", True, False),
+        ("localhost.evil.example", True, False),
+        ("[::1", True, False),
+        ("", True, False),
+        ("localhost", True, True),
+        ("LocalHost.", True, True),
+        ("pneumo.localhost", True, True),
+        ("127.0.0.1", True, True),
+        ("192.168.0.7", True, True),
+        ("[::1]", True, True),
+        ("hospital.example", True, True),
+        # A proxy of this machine passes on the name that it is known by, with its own port or none.
+        ("reading-room.example", False, True),
+        ("reading-room.example:8443", False, True),
+    ],
+)
+def test_a_site_that_names_this_machine_as_its_own_is_refused(
+    guarded: Running, name: str, at_port: bool, is_answered: bool
+) -> None:
+    port = guarded.url.rpartition(":")[2]
+    headers = _basic("bob:other") | {"Host": f"{name}:{port}" if at_port else name}
+    with guarded.http() as http:
+        for path in ("/", "/metrics", "/gradio_api/info"):
+            answer = http.get(path, headers=headers)
+            assert answer.status_code == (200 if is_answered else 403)
+            assert is_answered or answer.json()["code"] == "other_site"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_home"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.0.7", False), ("reading-room", False)],
+)  # fmt: skip
+def test_a_server_of_the_whole_network_answers_to_any_name(host: str, is_home: bool) -> None:
+    assert is_loopback(host) is is_home
+
+
+def test_a_name_without_a_port_is_at_port_80() -> None:
+    check_host("evil.example", 7860, ())
+    check_host(None, 80, ())
+    with pytest.raises(OtherSiteError):
+        check_host("evil.example", 80, ())
 
 
 @pytest.mark.parametrize("is_space", [False, True])
@@ -125,6 +210,11 @@ def test_who_may_frame_the_page(tiny_model: PneumoNet, tmp_path: Path, is_space:
     with serving(Settings(is_space=is_space), lambda: tiny_model, tmp_path) as server, server.http() as http:
         for path in ("/", "/health", "/predict", "/gradio_api/info", "/nothing"):
             assert http.get(path).headers["content-security-policy"] == expected
+
+
+def test_nobody_is_of_a_space_s_machine(tiny_model: PneumoNet, tmp_path: Path) -> None:
+    with serving(Settings(is_space=True), lambda: tiny_model, tmp_path) as server, server.http() as http:
+        assert http.get("/metrics").status_code == 404
 
 
 @pytest.mark.parametrize("value", ["ada", "ada:", ":secret", "ada:secret,ada:other"])

@@ -1,5 +1,6 @@
 """Sign in with Hugging Face, against a provider of our own that speaks the protocol: who is let in, at every door."""
 
+import asyncio
 import hashlib
 import json
 import threading
@@ -14,10 +15,10 @@ import httpx
 import pytest
 from itsdangerous import URLSafeTimedSerializer
 
-from pneumonet.errors import ConfigError
+from pneumonet.errors import ConfigError, SignInError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from pneumonet.web.oauth import CALLBACK_ROUTE, COOKIE, LOGIN_ROUTE, LOGOUT_ROUTE
+from pneumonet.web.oauth import CALLBACK_ROUTE, COOKIE, LOGIN_ROUTE, LOGOUT_ROUTE, SignIn
 from tests.web.conftest import Running, serving
 from tests.web.test_login import DOORS
 
@@ -39,6 +40,7 @@ class Provider(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.codes: dict[str, tuple[str, dict[str, str]]] = {}
         self.is_broken = False
+        self.asked: list[str] = []
 
     def consent(self, location: str, account: str) -> str:
         """Agree to an authorization request as an account; returns the code."""
@@ -52,6 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Provider
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         if self.path == "/.well-known/openid-configuration":
             names = ("authorization", "token", "userinfo")
             self._say({f"{name}_endpoint": f"{self.server.address}/oauth/{name}" for name in names})
@@ -198,6 +201,63 @@ def test_a_provider_that_fails_is_a_sentence(
     answer = _sign_in(space, provider, "ada")
     assert answer.status_code == 403
     assert "did not say who you are" in answer.text
+
+
+def test_strangers_who_begin_cost_the_provider_nothing(space: Running, provider: Provider) -> None:
+    _begun(space)
+    provider.asked.clear()
+    for _ in range(5):
+        _begun(space)
+    assert provider.asked == []
+
+
+def test_a_slow_provider_is_asked_once_for_all_who_wait_and_anew_after_it_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings.from_environment(SPACE).oauth
+    assert settings is not None
+    asked = 0
+    answers: list[Any] = [SignInError("down"), {"authorization_endpoint": "https://hf.example/a"}]
+    whole = {f"{name}_endpoint": f"https://hf.example/{name}" for name in ("authorization", "token", "userinfo")}
+
+    async def ask(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        answer = answers.pop(0) if answers else whole
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("pneumonet.web.oauth._asked", ask)
+
+    async def begin() -> None:
+        sign_in = SignIn(settings)
+        # The first fails, the second lacks what is needed: neither is kept.
+        for count in (1, 2):
+            failed = await asyncio.gather(*(sign_in.begin() for _ in range(3)), return_exceptions=True)
+            assert [type(error) for error in failed] == [SignInError] * 3
+            assert asked == count
+        for _ in range(3):
+            begun = await asyncio.gather(sign_in.begin(), sign_in.begin())
+            assert [answer.status_code for answer in begun] == [303] * 2
+        assert asked == 3
+        monkeypatch.setattr(sign_in, "_metadata_until", 0.0)
+        assert (await sign_in.begin()).status_code == 303
+        assert asked == 4
+
+    asyncio.run(begin())
+
+
+def test_signing_in_has_the_rate_of_an_address(provider: Provider, tiny_model: PneumoNet, tmp_path: Path) -> None:
+    environment = SPACE | {"OPENID_PROVIDER_URL": provider.address, "PNEUMONET_REQUESTS_PER_MINUTE": "12"}
+    settings = Settings.from_environment(environment)
+    with serving(settings, lambda: tiny_model, tmp_path) as server, server.http() as http:
+        asked = [http.get(path) for path in (LOGIN_ROUTE, CALLBACK_ROUTE, LOGIN_ROUTE, LOGIN_ROUTE, CALLBACK_ROUTE)]
+        assert [answer.status_code for answer in asked] == [303, 403, 303, 429, 429]
+        assert int(asked[-1].headers["retry-after"]) > 0
+        # Whoever is told to sign in is told so at any pace.
+        assert http.get("/").status_code == 401
 
 
 def test_a_session_ends(space: Running, session: str, monkeypatch: pytest.MonkeyPatch) -> None:

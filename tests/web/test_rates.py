@@ -1,19 +1,23 @@
 """How often one client may ask, and how many of its requests may be open: by the clock, and at a real server."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import Response
 
 from pneumonet.errors import TooManyRequestsError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
+from pneumonet.web.middleware import RequestGate
 from pneumonet.web.rates import OpenRequests, RateLimit
 from pneumonet.web.reporting import REPORT_ROUTE
-from pneumonet.web.server import _configured, create_app
+from pneumonet.web.server import create_app
 from pneumonet.web.service import Service
 from tests.web.conftest import Running, bare_page, file_data, serving, wait_until
 
@@ -59,6 +63,20 @@ def test_who_has_none_left_is_told_when_to_come_back() -> None:
     assert refused.value.retry_after_seconds == 15
     clock.now += 15
     limit.take("a")
+
+
+def test_looking_counts_nothing() -> None:
+    clock = Clock()
+    limit = RateLimit(4, clock)
+    for _ in range(10):
+        limit.check("a")
+    limit.take("a")
+    with pytest.raises(TooManyRequestsError) as refused:
+        limit.check("a")
+    assert refused.value.retry_after_seconds == 15
+    limit.check("b")
+    clock.now += 15
+    limit.check("a")
 
 
 def test_nought_is_no_limit() -> None:
@@ -153,16 +171,38 @@ class TestOpenRequests:
             # Who looks after the server is answered, and so is anybody else.
             assert http.get("/health").status_code == 200
             assert http.get("/api", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 200
-            # The page's own files come in dozens at once.
+            # The page's own files come in dozens at once, and are counted apart.
             assert http.get("/assets/nothing.js").status_code == 404
             stack.close()
             wait_until(lambda: http.get("/api").status_code == 200)
 
-    def test_a_server_has_so_many_connections(self, web_settings: Settings, tiny_model: PneumoNet) -> None:
-        service = Service(web_settings, lambda: tiny_model)
-        limit = _configured(create_app(service, bare_page(service))).limit_concurrency
-        assert limit is not None
-        assert 1000 <= limit <= 10_000
+    def test_files_are_counted_too_in_a_wider_bound(self, web_settings: Settings, tiny_model: PneumoNet) -> None:
+        service = Service(replace(web_settings, open_requests=1), lambda: tiny_model)
+        page = bare_page(service)
+        create_app(service, page)
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            let = asyncio.Event()
+
+            async def slow(scope: Any, receive: Any, send: Any) -> None:
+                await let.wait()
+                await Response()(scope, receive, send)
+
+            async def send(message: Any) -> None:
+                statuses.extend([message["status"]] if "status" in message else [])
+
+            gate: Any = RequestGate(slow, service.settings, page, service.metrics)
+            scope = {"type": "http", "method": "GET", "path": "/assets/x.js", "query_string": b"", "headers": []}
+            scope |= {"client": ("a", 1), "server": None}
+            asked = [asyncio.create_task(gate(dict(scope), None, send)) for _ in range(11)]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            assert statuses == [429]
+            let.set()
+            await asyncio.gather(*asked)
+
+        asyncio.run(ask())
+        assert statuses == [429] + [200] * 10
 
 
 def _ask(http: httpx.Client, path: str, film: bytes) -> httpx.Response:

@@ -222,6 +222,7 @@ def test_too_many_bytes_at_once_are_refused(
     monkeypatch.setattr(bodies, "_IN_FLIGHT_BYTES", len(good_film) // 2)
     refused = running.post(good_film)
     assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert int(refused.headers["retry-after"]) > 0
     with running.http() as http:
         assert http.post("/gradio_api/upload", files={"files": ("a.png", good_film)}).status_code == 503
     monkeypatch.undo()
