@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument(
         "--film-seconds", type=int, default=120, metavar="S", help="how long one film may take; 120 by default"
     )
+    batch.add_argument(
+        "--stop-after",
+        type=int,
+        default=20,
+        metavar="N",
+        help="stop after N films in a row that fail for no fault of theirs; 20 by default, 0 for never",
+    )
+    batch.add_argument("--anew", action="store_true", help="throw away what an earlier run has answered")
     batch.set_defaults(command=_batch)
 
     serve = commands.add_parser("serve", help="serve the page and the HTTP routes")
@@ -153,6 +162,8 @@ def _overlay_name(file: Path) -> str:
 
 def printable(text: str) -> str:
     """Return text for one line of any terminal: what it cannot show is escaped."""
+    # Several languages have spaces that do not break, which Python counts among what cannot be printed.
+    text = text.translate({0xA0: " ", 0x202F: " "})
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
     encoding = sys.stdout.encoding or "ascii"
     return escaped.encode(encoding, "backslashreplace").decode(encoding)
@@ -216,18 +227,16 @@ def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
         check_installed("pyarrow", "tqdm", *(["ray"] if arguments.ray else []))
         from pneumonet.batch.run import Batch, run_batch
 
-        asked = {
-            name: getattr(arguments, name)
-            for name in ("source", "out", "workers", "force", "ray", "labels", "film_seconds")
-        }
-        print(run_batch(Batch(**asked), settings))
+        asked = {field.name: getattr(arguments, field.name) for field in fields(Batch)}
+        told, to_retry = run_batch(Batch(**asked), settings)
+        print(told)
     except ConfigError as error:
         print(error.told, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        print(f"Stopped. The same command{' without --anew' * arguments.anew} goes on from here.", file=sys.stderr)
         return 1
-    return 0
+    return 1 if to_retry else 0
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:

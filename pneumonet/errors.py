@@ -24,6 +24,8 @@
     │  ├─ DownloadError                     download_failed  503  the Hub, a repo or a revision is out of reach
     │  └─ SnapshotError                     damaged_snapshot 503  files that do not match their config
     ├─ WorkerDiedError                      worker_died      500  a batch's film whose process ended, twice
+    ├─ FileUnavailableError                 file_unavailable 500  a batch's film whose file could not be opened
+    ├─ BatchStoppedError                    batch_stopped    500  films of a batch failed for no fault of theirs
     └─ InternalError                        internal_error   500  ours; the log has it under the request id
 
 Each class has a stable lower-case `code`, the `http_status` that a door answers with, and a `hint`: what to do.
@@ -264,6 +266,18 @@ class WorkerDiedError(PneumoNetError):
 
     code = "worker_died"
     default_hint = said("Answer the film alone; it may need more memory than the machine has.")
+
+
+class FileUnavailableError(PneumoNetError):
+    """The file of a batch's film could not be opened: it is gone, or its disk or share is, or it may not be read."""
+
+    code = "file_unavailable"
+
+
+class BatchStoppedError(PneumoNetError):
+    """Many films of a batch in a row failed for no fault of theirs: the others would fail alike."""
+
+    code = "batch_stopped"
 
 
 class InternalError(PneumoNetError):

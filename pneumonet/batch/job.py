@@ -12,8 +12,9 @@ from pneumonet.hub import Snapshot
 from pneumonet.settings import Settings
 
 FILM_SECONDS: Final = 120
+STOP_AFTER: Final = 20
 # Raised where rows come to mean something else: those of an older PneumoNet are then not taken for a resumed run.
-_ROWS: Final = 1
+_ROWS: Final = 2
 # An archive of uncompressed DICOM is no upload: its largest films have 40 megapixels of 16 bits.
 _LARGEST_FILM_MB: Final = 100
 
@@ -27,7 +28,8 @@ class Job:
         revision: The model's revision, in every row.
         force: Answer films that admission refuses.
         threads: How many threads one process computes with.
-        film_seconds: How long one film may take before its process is ended.
+        film_seconds: How long one film may take before its process is ended; together too where they share a pass.
+        stop_after: After how many films in a row that failed for no fault of theirs the rest is left; 0 for never.
     """
 
     environment: Mapping[str, str]
@@ -35,10 +37,18 @@ class Job:
     force: bool
     threads: int
     film_seconds: float = FILM_SECONDS
+    stop_after: int = STOP_AFTER
 
     @classmethod
     def of(
-        cls, settings: Settings, snapshot: Snapshot, *, force: bool, threads: int, film_seconds: float = FILM_SECONDS
+        cls,
+        settings: Settings,
+        snapshot: Snapshot,
+        *,
+        force: bool,
+        threads: int,
+        film_seconds: float = FILM_SECONDS,
+        stop_after: int = STOP_AFTER,
     ) -> "Job":
         """Pin a job to a snapshot that was opened, so that a branch that moves meanwhile changes no row."""
         environment = {
@@ -49,7 +59,7 @@ class Job:
             "PNEUMONET_MAX_UPLOAD_MB": str(_largest_film_mb(settings)),
             "PNEUMONET_MAX_MEGAPIXELS": str(settings.max_pixels // 1_000_000),
         }
-        return cls(environment, snapshot.revision, force, threads, film_seconds)
+        return cls(environment, snapshot.revision, force, threads, film_seconds, stop_after)
 
     @property
     def largest_film_mb(self) -> int:
@@ -57,8 +67,11 @@ class Job:
         return int(self.environment["PNEUMONET_MAX_UPLOAD_MB"])
 
     def fingerprint(self, source: str) -> str:
-        """Return what tells rows of this job over a source from those of another, as a hash that tells nothing else."""
-        options = [_ROWS, __version__, dict(self.environment), self.revision, self.force, os.path.realpath(source)]
+        """Return what tells rows of this job over a source from those of another, as a hash that tells nothing else.
+
+        `force` is not in it: it changes the rows of refused films alone, and these tell it.
+        """
+        options = [_ROWS, __version__, dict(self.environment), self.revision, os.path.realpath(source)]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
 

@@ -99,6 +99,7 @@ class _Answerer:
 
     def __call__(self, films: pa.Table) -> pa.Table:
         places = zip(films["path"].to_pylist(), map(os.fsdecode, films["place"].to_pylist()), strict=True)
+        # Once the pool is stopped this is empty, films have no row, and it is `run_batch` that tells why.
         return table_of(list(self._pool.answer(places)))
 
 

@@ -19,6 +19,8 @@ _PATIENCE_SECONDS: Final = 5
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 
 Film = tuple[str, str]
+# Films that share a pass.
+Group = tuple[Film, ...]
 Message = dict[str, Any]
 
 
@@ -26,13 +28,13 @@ class WorkerProcess:
     """One process, and the thread that listens to it: pipes can be waited for together on few systems.
 
     Attributes:
-        owed: The films that it was sent and has not answered, in that order.
+        owed: The groups of films that it was sent and has not answered, in that order.
         is_ready: Whether it has loaded the model.
-        since: When it began the first film that it owes, on the monotonic clock.
+        since: When it began the first group that it owes, on the monotonic clock.
     """
 
     def __init__(self, job: Job, inbox: "queue.Queue[tuple[WorkerProcess, Message | None]]") -> None:
-        self.owed: deque[Film] = deque()
+        self.owed: deque[Group] = deque()
         self.is_ready = False
         self.since = time.monotonic()
         self._process = subprocess.Popen(
@@ -44,22 +46,22 @@ class WorkerProcess:
         )
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
 
-    def send(self, film: Film) -> None:
-        """Hand a film over."""
+    def send(self, group: Group) -> None:
+        """Hand films over."""
         if not self.owed:
             self.since = time.monotonic()
-        self.owed.append(film)
+        self.owed.append(group)
         assert self._process.stdin is not None
         # That a worker is dead is for its listener to say.
         with suppress(OSError):
-            self._process.stdin.write(json.dumps(film).encode() + b"\n")
+            self._process.stdin.write(json.dumps(group).encode() + b"\n")
 
     def become_ready(self) -> None:
         """Begin with the films that were sent while the model was loaded."""
         self.is_ready, self.since = True, time.monotonic()
 
-    def settle(self) -> Film:
-        """Return the first film that it owes, which it owes no more, and begin the next."""
+    def settle(self) -> Group:
+        """Return the first group that it owes, which it owes no more, and begin the next."""
         self.since = time.monotonic()
         return self.owed.popleft()
 

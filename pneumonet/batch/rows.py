@@ -3,23 +3,36 @@
 import os
 from typing import Any, Final
 
-from pneumonet.errors import AdmissionError, PneumoNetError
+from pneumonet.errors import (
+    AdmissionError,
+    FileUnavailableError,
+    InternalError,
+    PneumoNetError,
+    TookTooLongError,
+    WorkerDiedError,
+)
 from pneumonet.finding import Finding
 from pneumonet.taxonomy import CLASS_NAMES
 
 # p_bacterial, p_normal, p_viral.
 PROBABILITY_COLUMNS: Final = {name: f"p_{name.partition('_')[0].lower()}" for name in CLASS_NAMES}
+# What may be no fault of the film's: it is tried again when the batch is started again.
+OUR_FAILURES: Final = frozenset(
+    error.code for error in (InternalError, WorkerDiedError, TookTooLongError, FileUnavailableError)
+)
 
 Row = dict[str, Any]
 
 
 def printable_path(path: str) -> str:
-    """Return a path as Unicode, the bytes of a name that is none escaped.
+    """Return a path as Unicode, the bytes of a name that is none escaped, and no two paths as one.
 
     >>> printable_path("films/a.png")
     'films/a.png'
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    # Else a name that holds such an escape as it stands would be another's. Where it separates folders, none can.
+    escaped = path if os.sep == "\\" else path.replace("\\", "\\\\")
+    return os.fsencode(escaped).decode("utf-8", "backslashreplace")
 
 
 def answered(path: str, sha256: str, finding: Finding) -> Row:
@@ -63,6 +76,7 @@ def _empty(path: str, sha256: str | None, revision: str) -> Row:
         "error_code": None,
         "error": None,
         "model_revision": revision,
+        "engine": None,
     }
 
 

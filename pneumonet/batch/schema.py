@@ -24,6 +24,7 @@ SCHEMA: Final = pa.schema(
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
         pa.field("model_revision", pa.string(), nullable=False),
+        pa.field("engine", pa.string()),
     ]
 )
 

@@ -1,4 +1,4 @@
-"""A process that answers films: JSON lines of [path, place] on standard input, of {"row": ...} on standard output.
+"""A process that answers films: JSON lines of [[path, place], ...] on standard input, of rows on standard output.
 
     python -m pneumonet.batch.worker [--force]
 
@@ -13,12 +13,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
+from pneumonet.batch.process import Film
 from pneumonet.batch.rows import Row, answered, failed
-from pneumonet.errors import InternalError, PneumoNetError
+from pneumonet.errors import FileUnavailableError, InternalError, PneumoNetError, UnreadableImageError
 from pneumonet.model import PneumoNet
-from pneumonet.reading import read_bytes
+from pneumonet.radiograph import Radiograph
+from pneumonet.reading import read_bytes, read_radiograph
 from pneumonet.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ def answer(model: PneumoNet, path: str, place: str, *, force: bool) -> Row:
     """
     sha256 = None
     try:
-        film = read_bytes(place, model.limits)
+        film = _bytes_of(model, place)
         sha256 = hashlib.sha256(film).hexdigest()
         return answered(path, sha256, model.predict(film, force=force, saliency=False))
     except PneumoNetError as error:
@@ -44,6 +47,64 @@ def answer(model: PneumoNet, path: str, place: str, *, force: bool) -> Row:
         # The hash tells which film it was to whoever has the film, and to nobody else.
         _log.exception("A film failed as nobody foresaw; its SHA-256 is %s.", sha256)
         return failed(path, sha256, model.info.revision, InternalError("The film could not be answered: our fault."))
+
+
+def answer_group(model: PneumoNet, films: Sequence[Film], *, force: bool) -> list[Row]:
+    """Return the rows of films in their order: in one pass, or one by one where that fails as nobody foresaw.
+
+    They end with the first that fails so alone: what a process answers after that is not to be trusted.
+
+    Args:
+        model: The model.
+        films: Each film's path as its row has it, and where it is.
+        force: Answer films that admission refuses.
+    """
+    if len(films) > 1:
+        try:
+            return _in_one_pass(model, films, force)
+        except Exception:
+            _log.warning("A pass of %d films failed; they are answered one by one.", len(films))
+    rows: list[Row] = []
+    for path, place in films:
+        rows.append(answer(model, path, place, force=force))
+        if rows[-1]["error_code"] == InternalError.code:
+            break
+    return rows
+
+
+def _in_one_pass(model: PneumoNet, films: Sequence[Film], force: bool) -> list[Row]:
+    with ThreadPoolExecutor(len(films)) as readers:
+        read = list(readers.map(lambda film: _read(model, film[1]), films))
+    radiographs = [film for _, film in read if isinstance(film, Radiograph)]
+    findings = iter(model.predict_batch(radiographs, force=force, saliency=False))
+    rows = []
+    for (path, _), (sha256, film) in zip(films, read, strict=True):
+        told = next(findings) if isinstance(film, Radiograph) else film
+        if isinstance(told, PneumoNetError):
+            rows.append(failed(path, sha256, model.info.revision, told))
+        else:
+            assert sha256 is not None
+            rows.append(answered(path, sha256, told))
+    return rows
+
+
+def _read(model: PneumoNet, place: str) -> tuple[str | None, Radiograph | PneumoNetError]:
+    """Return the SHA-256 of a film's bytes and the film, or the error that says why there is none."""
+    sha256 = None
+    try:
+        film = _bytes_of(model, place)
+        sha256 = hashlib.sha256(film).hexdigest()
+        return sha256, read_radiograph(film, limits=model.limits)
+    except PneumoNetError as error:
+        return sha256, error
+
+
+def _bytes_of(model: PneumoNet, place: str) -> bytes:
+    try:
+        return read_bytes(place, model.limits)
+    except UnreadableImageError as error:
+        # Nothing was decoded yet: the film may be a good one, on a share that is away.
+        raise FileUnavailableError(error.message) from error
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,10 +118,12 @@ def main(argv: Sequence[str]) -> None:
     except PneumoNetError as error:
         _say(out, {"failure": error.message, "hint": error.hint})
         return
-    _say(out, {"ready": model.ensemble.engine.device})
+    engine = model.ensemble.engine
+    _say(out, {"ready": engine.device})
+    told = {"engine": f"{engine.name}, {engine.precision}, {engine.device}"}
     for line in sys.stdin:
-        path, place = json.loads(line)
-        _say(out, {"row": answer(model, path, place, force="--force" in argv)})
+        rows = answer_group(model, json.loads(line), force="--force" in argv)
+        _say(out, {"rows": [row | told for row in rows]})
 
 
 def _claim_standard_output() -> TextIO:

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.web.test_bad_input import cut
 ROOT = Path(__file__).parents[2]
 # What a film ends with so that the process that answers it comes to harm: a JPEG's decoder passes over it.
 END, END_ONCE, RAISE = b"<end this process>", b"<end this process once>", b"<raise>"
-HANG, HANG_ONCE = b"<never come back>", b"<come back late, once>"
+HANG, HANG_ONCE, HELD = b"<never come back>", b"<wait to be released, once>", b"<wait to be released>"
 # Python imports this module at its start, in every process that finds it.
 HARM = f"""
 import hashlib, os, signal, time
@@ -29,15 +31,16 @@ _sha256 = hashlib.sha256
 
 def sha256(data=b"", **options):
     if isinstance(data, bytes):
-        if data.startswith(b"\\xff\\xd8"):
-            time.sleep(float(os.environ.get("SECONDS_A_FILM", 0)))
-        once = os.environ.get("ENDED_ONCE", "")
+        once, released = os.environ.get("ENDED_ONCE", ""), os.environ.get("RELEASED", "")
         if {END_ONCE!r} in data and not os.path.exists(once):
             open(once, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
+        waits = {HELD!r} in data
         if {HANG_ONCE!r} in data and not os.path.exists(once):
             open(once, "w").close()
-            time.sleep(float(os.environ["SECONDS_LATE"]))
+            waits = True
+        while waits and not os.path.exists(released):
+            time.sleep(0.01)
         if {HANG!r} in data:
             time.sleep(600)
         if {END!r} in data:
@@ -55,17 +58,20 @@ def film(seed: int, harm: bytes = b"") -> bytes:
     return encoded(phantom(150, 130, seed=seed), "JPEG") + harm
 
 
-# Each name's bytes and the code that its row has to have.
-BAD_FILMS: dict[str, tuple[str | None, Callable[[], bytes]]] = {
+# The code that each name's row has to have, and its bytes: None for a link to nothing.
+Kinds = dict[str, tuple[str | None, Callable[[], bytes | None]]]
+BAD_FILMS: Kinds = {
     "blank.png": ("not_admitted", lambda: encoded(np.full((300, 260), 90, dtype=np.uint8))),
     "cut.dcm": ("unreadable_image", lambda: cut(dicom(phantom()))),
     "cut.jpg": ("unreadable_image", lambda: cut(film(1))),
     "empty.png": ("empty_file", lambda: b""),
     "ends-its-process.jpg": ("worker_died", lambda: film(2, END)),
     "ends-its-process-once.jpg": (None, lambda: film(3, END_ONCE)),
+    "gone.png": ("file_unavailable", lambda: None),
     "noise.bin": ("file_too_large", lambda: np.random.default_rng(0).bytes(10_000_001)),
     "raises.jpg": ("internal_error", lambda: film(4, RAISE)),
     "text.png": ("unsupported_format", lambda: b"a text, whatever its name says"),
+    "z-held.jpg": (None, lambda: film(5, HELD)),
 }
 
 
@@ -87,11 +93,46 @@ def environment(tiny_snapshot: Path, tiny_model: PneumoNet, tmp_path_factory: py
 def start(environment: dict[str, str], tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """A function that starts the command."""
 
-    def begin(*arguments: object, seconds_a_film: str = "0") -> "subprocess.Popen[str]":
-        own = {"ENDED_ONCE": str(tmp_path / "ended-once"), "SECONDS_A_FILM": seconds_a_film}
-        return command(*arguments, environment=environment | own)
+    def begin(*arguments: object) -> "subprocess.Popen[str]":
+        return command(*arguments, environment=environment | of_harm(tmp_path))
 
     return begin
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the command came to."""
+
+    folder: Path
+    out: Path
+    code: int
+    printed: str
+    told: str
+
+
+@pytest.fixture(scope="session")
+def answered_here(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Films of every kind, answered by this machine's processes."""
+    tmp = tmp_path_factory.mktemp("here")
+    folder, out = write_films(tmp / "films", 6, BAD_FILMS), tmp / "out.parquet"
+    (tmp / "released").touch()
+    process = command(folder, "--out", out, "--workers", 2, environment=environment | of_harm(tmp))
+    printed, told = process.communicate(timeout=120)
+    return Run(folder, out, process.returncode, printed, told)
+
+
+def of_harm(folder: Path) -> dict[str, str]:
+    """Return the environment that films which do harm look at."""
+    return {"ENDED_ONCE": str(folder / "ended-once"), "RELEASED": str(folder / "released")}
+
+
+def until(process: "subprocess.Popen[str]", done: Callable[[], object]) -> None:
+    """Wait until something comes of a process."""
+    end = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
 
 
 def command(*arguments: object, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -106,13 +147,16 @@ def command(*arguments: object, environment: dict[str, str]) -> "subprocess.Pope
     )
 
 
-def write_films(folder: Path, count: int, names: dict[str, tuple[str | None, Callable[[], bytes]]]) -> Path:
+def write_films(folder: Path, count: int, names: Kinds) -> Path:
     """Write good films, and bad ones among them."""
     folder.mkdir(parents=True)
     for seed in range(count):
         (folder / f"film-{seed:02}.jpg").write_bytes(film(seed + 100))
     for name, (_, make) in names.items():
-        (folder / name).write_bytes(make())
+        if (data := make()) is None:
+            (folder / name).symlink_to("nothing")
+        else:
+            (folder / name).write_bytes(data)
     return folder
 
 

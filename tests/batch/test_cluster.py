@@ -1,8 +1,8 @@
 """Ray clusters that cannot be joined, and how many actors one gets; no cluster is started."""
 
 import socket
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -13,8 +13,10 @@ from pneumonet.batch import cluster as cluster_module
 from pneumonet.batch.cluster import actors_of, cluster, knock
 from pneumonet.batch.job import Job
 from pneumonet.batch.on_ray import _Answerer, _on_gpu
-from pneumonet.errors import ConfigError
-from tests.batch.conftest import HANG, film, harm
+from pneumonet.batch.process import Film
+from pneumonet.batch.rows import Row, failed
+from pneumonet.batch.schema import SCHEMA
+from pneumonet.errors import ConfigError, TookTooLongError
 
 
 def _job(device: str = "auto", threads: int = 2, film_seconds: float = 120, **environment: str) -> Job:
@@ -115,14 +117,34 @@ def test_gpus_are_asked_for_where_the_model_runs_on_one(asked: str, address: str
     assert _on_gpu(_job(asked), address, here) is on_gpu
 
 
-def test_an_actor_gives_up_a_film_that_hangs_as_a_local_worker_does(
-    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(harm(tmp_path)))
-    for name, data in (("a", film(1)), ("b", film(2, HANG))):
-        (tmp_path / name).write_bytes(data)
-    actor = _Answerer(_job("cpu", 1, 3, PNEUMONET_MODEL=str(tiny_snapshot)))
-    places = [{"path": name, "place": str(tmp_path / name).encode()} for name in "ab"]
-    rows = actor(pa.Table.from_pylist(places)).to_pylist()
-    actor._pool.close(at_once=True)
-    assert sorted((row["path"], row["error_code"]) for row in rows) == [("a", None), ("b", "took_too_long")]
+class _Pool:
+    """What a pool says of some films: it stops before the third."""
+
+    made: ClassVar[list[tuple[Job, int]]] = []
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self.made.append((job, workers))
+
+    def __enter__(self) -> None:
+        pass
+
+    def answer(self, films: Iterable[Film]) -> Iterator[Row]:
+        for path, place in list(films)[:2]:
+            yield failed(path, None, "local-1", TookTooLongError(ascii(place)))
+
+
+def test_an_actor_answers_by_a_pool_of_one_as_this_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumonet.batch.on_ray.WorkerPool", _Pool)
+    monkeypatch.setattr(_Pool, "made", [])
+    job = _job("cpu", 1, 3)
+    actor = _Answerer(job)
+    assert _Pool.made == [(job, 1)]
+    table = pa.Table.from_pylist([{"path": name, "place": b"at \xff" + name.encode()} for name in "abc"])
+    rows = actor(table).to_pylist()
+    assert [(row["path"], row["error"]) for row in rows] == [(name, ascii(f"at \udcff{name}")) for name in "ab"]
+
+
+def test_an_actor_whose_pool_is_stopped_gives_no_rows_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumonet.batch.on_ray.WorkerPool", _Pool)
+    table = pa.Table.from_pylist([], pa.schema([("path", pa.string()), ("place", pa.binary())]))
+    assert _Answerer(_job())(table).schema.equals(SCHEMA)

@@ -1,23 +1,30 @@
 """The command on this machine: real processes, killed and killing."""
 
 import hashlib
+import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
+from pneumonet import __version__
+from pneumonet.batch.job import Job
 from pneumonet.batch.lock import only_run
-from pneumonet.batch.parts import Parts
+from pneumonet.batch.parts import Parts, folder_of
 from pneumonet.batch.run import Batch, run_batch
+from pneumonet.batch.schema import table_of
+from pneumonet.batch.sources import Films
+from pneumonet.batch.worker import answer
 from pneumonet.cli import main
 from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
-from tests.batch.conftest import BAD_FILMS, HANG, film, harm, rows_of, write_films
+from tests.batch.conftest import BAD_FILMS, HANG, Run, film, harm, rows_of, until, write_films
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -27,11 +34,9 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, told
 
 
-def test_every_film_has_its_row_whatever_it_does(start: Start, tmp_path: Path, tiny_model: PneumoNet) -> None:
-    folder, out = write_films(tmp_path / "films", 6, BAD_FILMS), tmp_path / "out.parquet"
-    code, printed, told = ended(start(folder, "--out", out, "--workers", 2))
-    assert code == 0, told
-    rows = {row["path"]: row for row in rows_of(out)}
+def test_every_film_has_its_row_whatever_it_does(answered_here: Run, tiny_model: PneumoNet) -> None:
+    folder, printed, told = answered_here.folder, answered_here.printed, answered_here.told
+    rows = {row["path"]: row for row in rows_of(answered_here.out)}
     good = [f"film-{seed:02}.jpg" for seed in range(6)]
     assert list(rows) == sorted([*BAD_FILMS, *good])
     assert {name: rows[name]["error_code"] for name in BAD_FILMS} == {
@@ -41,75 +46,74 @@ def test_every_film_has_its_row_whatever_it_does(start: Start, tmp_path: Path, t
         answer = tiny_model.predict(folder / name, saliency=False).to_dict()
         assert rows[name]["p_normal"] == pytest.approx(answer["probabilities"]["NORMAL"], abs=2e-6)
         assert rows[name]["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    assert (tmp_path / "ended-once").exists()
-    assert "15 films: 7 answered, 1 refused" in printed
+    assert (answered_here.out.parent / "ended-once").exists()
+    assert "17 films: 8 answered, 1 refused" in printed
     assert "worker_died 1" in printed
     assert "A film may have 10 MB; to change that, set PNEUMONET_MAX_UPLOAD_MB." in printed
     assert "Not a medical device" in printed
-    assert not list(tmp_path.glob("out.parquet.parts"))
     # The log has the traceback of what nobody foresaw, and of nothing else.
     assert told.count("Traceback") == told.count("RuntimeError: nobody foresaw this") == 1
     assert "film-0" not in told
 
 
-def test_a_batch_killed_in_the_middle_goes_on_where_it_was(start: Start, tmp_path: Path) -> None:
-    folder, out = write_films(tmp_path / "films", 40, {}), tmp_path / "out.parquet"
-    parts = tmp_path / "out.parquet.parts"
-    first = start(folder, "--out", out, "--workers", 1, seconds_a_film="0.02")
-    children = _killed_after_its_first_part(first, parts)
+def test_films_that_failed_for_no_fault_of_theirs_are_an_exit_code_and_are_kept_to_be_tried_again(
+    answered_here: Run,
+) -> None:
+    assert answered_here.code == 1
+    assert "3 films failed for no fault of theirs: the same command tries them once more." in answered_here.printed
+    assert list(folder_of(answered_here.out).glob("part-*"))
+
+
+def test_metadata_tells_what_answered(answered_here: Run, tiny_model: PneumoNet) -> None:
+    told = json.loads(pq.read_schema(answered_here.out).metadata[b"pneumonet"])
+    engine = tiny_model.ensemble.engine
+    assert told["pneumonet"] == __version__
+    assert told["model"]["revision"] == tiny_model.info.revision
+    assert told["engines"] == [f"{engine.name}, {engine.precision}, cpu"]
+    # A film that ends its process leaves nobody to say what that ran in.
+    assert [row["path"] for row in rows_of(answered_here.out) if row["engine"] is None] == ["ends-its-process.jpg"]
+
+
+def test_a_batch_and_a_worker_killed_in_the_middle_cost_no_film(start: Start, tmp_path: Path) -> None:
+    folder, out = write_films(tmp_path / "films", 8, {"z": BAD_FILMS["z-held.jpg"]}), tmp_path / "out.parquet"
+    parts = folder_of(out)
+    first = start(folder, "--out", out, "--workers", 1)
+    until(first, lambda: list(parts.glob("part-*")))
+    children = psutil.Process(first.pid).children(recursive=True)
+    assert children
+    first.kill()
+    first.communicate()
+    (tmp_path / "released").touch()
     _, gone_on = psutil.wait_procs(children, timeout=20)
     assert not gone_on, "a worker outlives the batch"
-    kept = {path.name: path.read_bytes() for path in parts.glob("part-*")}
-    answered = sum(len(rows_of(parts / name)) for name in kept)
-    assert 0 < answered < 40
+    answered = sum(len(rows_of(part)) for part in parts.glob("part-*"))
+    assert 0 < answered < 9
     assert not out.exists()
-    code, printed, told = ended(start(folder, "--out", out, "--workers", 1))
+
+    (tmp_path / "released").unlink()
+    second = start(folder, "--out", out, "--workers", 1)
+    family = psutil.Process(second.pid)
+    until(second, lambda: sum(len(rows_of(part)) for part in parts.glob("part-*")) == 8 and family.children())
+    family.children()[0].send_signal(signal.SIGKILL)
+    (tmp_path / "released").touch()
+    code, printed, told = ended(second)
     assert code == 0, told
-    assert f"{answered} of 40 films are answered already" in told
+    assert f"{answered} of 9 films are answered already" in told
     assert [row["path"] for row in rows_of(out)] == sorted(path.name for path in folder.iterdir())
     assert {row["error_code"] for row in rows_of(out)} == {None}
-    assert "40 films: 40 answered" in printed
+    assert "9 films: 9 answered" in printed
     assert not parts.exists()
 
 
-def _killed_after_its_first_part(process: "subprocess.Popen[str]", parts: Path) -> list[psutil.Process]:
-    until = time.monotonic() + 60
-    while not list(parts.glob("part-*")):
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    process.kill()
-    process.communicate()
-    return children
-
-
-def test_a_worker_killed_in_the_middle_costs_no_film(start: Start, tmp_path: Path) -> None:
-    folder, out = write_films(tmp_path / "films", 30, {}), tmp_path / "out.parquet"
-    process = start(folder, "--out", out, "--workers", 1, seconds_a_film="0.02")
-    while not list((tmp_path / "out.parquet.parts").glob("part-*")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    worker = psutil.Process(process.pid).children()[0]
-    worker.send_signal(signal.SIGKILL)
-    code, _, told = ended(process)
-    assert code == 0, told
-    assert [row["error_code"] for row in rows_of(out)] == [None] * 30
-
-
 def test_ctrl_c_keeps_what_is_answered_and_says_so(start: Start, tmp_path: Path) -> None:
-    folder, out = write_films(tmp_path / "films", 40, {}), tmp_path / "out.parquet"
-    process = start(folder, "--out", out, "--workers", 1, seconds_a_film="0.02")
-    parts = tmp_path / "out.parquet.parts"
-    while not list(parts.glob("part-*")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    folder, out = write_films(tmp_path / "films", 4, {"z": BAD_FILMS["z-held.jpg"]}), tmp_path / "out.parquet"
+    process = start(folder, "--out", out, "--workers", 1)
+    until(process, lambda: list(folder_of(out).glob("part-*")))
     process.send_signal(signal.SIGINT)
     code, _, told = ended(process)
     assert (code, told.splitlines()[-1]) == (1, "Stopped. The same command goes on from here.")
     assert "Traceback" not in told
-    assert list(parts.glob("part-*"))
+    assert list(folder_of(out).glob("part-*"))
 
 
 @pytest.fixture
@@ -119,33 +123,96 @@ def settings(tiny_snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings.from_environment()
 
 
-def test_other_options_do_not_take_the_rows_of_these(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_share_that_is_away_stops_the_batch_and_costs_no_film(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    folder = write_films(tmp_path / "films", 1, {"blank.png": BAD_FILMS["blank.png"]})
-    asked = ["batch", str(folder), "--out", str(tmp_path / "out.parquet")]
-    with monkeypatch.context() as patched:
-        patched.setattr(Parts, "merge", stop)
-        assert main(asked) == 1
-        assert list((tmp_path / "out.parquet.parts").glob("part-*"))
-        assert main(asked) == 1
-    assert "2 of 2 films are answered already" in capsys.readouterr().err
-    assert main([*asked, "--force"]) == 0
+    listed, out = tmp_path / "list.csv", tmp_path / "out.parquet"
+    listed.write_text("".join(f"films/film-{seed:02}.jpg\n" for seed in range(6)))
+    asked = ["batch", str(listed), "--out", str(out), "--workers", "1"]
+    assert main([*asked, "--stop-after", "4"]) == 1
+    told = capsys.readouterr()
+    assert "film after film failed for no fault of its own (file_unavailable 4), and 2 of 6 have no row yet" in told.err
+    assert "the same command goes on from here" in told.err
+    assert (told.out, out.exists()) == ("", False)
+    write_films(tmp_path / "films", 6, {})
+    assert main([*asked, "--stop-after", "4"]) == 0
     assert "answered already" not in capsys.readouterr().err
-    assert [row["error_code"] for row in rows_of(tmp_path / "out.parquet")] == [None, None]
+    assert [row["error_code"] for row in rows_of(out)] == [None] * 6
+    assert not folder_of(out).exists()
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch, tiny_model: PneumoNet) -> list[list[str]]:
+    """The films of each run that answers some; they are answered in this process."""
+    runs: list[list[str]] = []
+
+    def answer_in_this_process(films: Films, waiting: Sequence[str], job: Job, parts: Parts, *_: object) -> None:
+        runs.append(list(waiting))
+        parts.write(table_of([answer(tiny_model, name, films.location(name), force=job.force) for name in waiting]))
+
+    monkeypatch.setattr("pneumonet.batch.local.answer_here", answer_in_this_process)
+    return runs
+
+
+def test_rows_of_other_options_are_told_of_and_stay(
+    settings: Settings,
+    answered: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ["a.jpg", "b.jpg"]
+    folder = write_films(tmp_path / "films", 0, {name: (None, partial(film, seed)) for seed, name in enumerate(names)})
+    (folder / "c.jpg").symlink_to("nothing")
+    asked = ["batch", str(folder), "--out", str(tmp_path / "out.parquet")]
+    assert main(asked) == 1
+    kept = {part: part.read_bytes() for part in folder_of(tmp_path / "out.parquet").glob("part-*")}
+    monkeypatch.setenv("PNEUMONET_MAX_MEGAPIXELS", "12")
+    capsys.readouterr()
+    assert main(asked) == 2
+    told = capsys.readouterr().err
+    assert "3 rows of a run with other options, or of another PneumoNet, are not taken." in told
+    assert "--anew" in told
+    assert {part: part.read_bytes() for part in kept} == kept
+    assert main([*asked, "--anew"]) == 1
+    assert "the same command without --anew tries them" in capsys.readouterr().out
+    assert not [part for part in kept if part.exists()]
+    (folder / "c.jpg").unlink()
+    (folder / "c.jpg").write_bytes(film(9))
+    assert main(asked) == 0
+    assert answered == [[*names, "c.jpg"], [*names, "c.jpg"], ["c.jpg"]]
+
+
+def test_to_force_an_answer_only_refused_films_are_answered_again(
+    settings: Settings, answered: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_films(tmp_path / "films", 1, {name: BAD_FILMS[name] for name in ("blank.png", "gone.png")})
+    asked = ["batch", str(folder), "--out", str(tmp_path / "out.parquet")]
+    for more in ([], ["--force"], []):
+        assert main([*asked, *more]) == 1
+    assert "1 of 3 films are answered already" in capsys.readouterr().err
+    assert answered == [["blank.png", "film-00.jpg", "gone.png"], ["blank.png", "gone.png"], ["gone.png"]]
+    assert [row["error_code"] for row in rows_of(tmp_path / "out.parquet")] == [
+        "not_admitted",
+        None,
+        "file_unavailable",
+    ]
+    assert main([*asked, "--force"]) == 1
+    assert [row["error_code"] for row in rows_of(tmp_path / "out.parquet")] == [None, None, "file_unavailable"]
+    assert answered[3:] == [["gone.png"]]
 
 
 @pytest.mark.parametrize("road", ["films", "films/../films", "link"])
-def test_results_in_the_source_are_no_films_of_it(settings: Settings, tmp_path: Path, road: str) -> None:
+def test_results_in_the_source_are_no_films_of_it(
+    settings: Settings, answered: list[list[str]], tmp_path: Path, road: str
+) -> None:
     folder = write_films(tmp_path / "films", 1, {"blank.png": BAD_FILMS["blank.png"]})
     (tmp_path / "link").symlink_to(folder)
     out = tmp_path / road / "out.parquet"
     for _ in range(2):
         run_batch(Batch(str(folder), out), settings)
         assert [row["path"] for row in rows_of(out)] == ["blank.png", "film-00.jpg"]
+    assert answered == [["blank.png", "film-00.jpg"]] * 2
     with pytest.raises(ConfigError, match="place of the source"):
         run_batch(Batch(str(folder / "out.parquet"), out), settings)
 
@@ -154,15 +221,16 @@ def test_a_film_that_hangs_is_given_up_after_a_second_try(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(harm(tmp_path)))
-    folder, out = write_films(tmp_path / "films", 3, {}), tmp_path / "out.parquet"
+    folder, out = write_films(tmp_path / "films", 1, {}), tmp_path / "out.parquet"
     (folder / "a-hangs.jpg").write_bytes(film(5, HANG))
-    told = run_batch(Batch(str(folder), out, workers=1, film_seconds=3), settings)
-    assert "4 films: 3 answered, 0 refused by admission, 1 without an answer (took_too_long 1)" in told
+    told, to_retry = run_batch(Batch(str(folder), out, workers=1, film_seconds=3), settings)
+    assert "2 films: 1 answered, 0 refused by admission, 1 without an answer (took_too_long 1)" in told
+    assert to_retry == 1
     assert rows_of(out)[0]["error"] == "The film was not answered within 3 seconds."
 
 
 def test_a_second_run_at_one_output_is_refused(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings, answered: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = write_films(tmp_path / "films", 1, {}), tmp_path / "out.parquet"
     asked = ["batch", str(folder), "--out", str(tmp_path / "films" / ".." / "out.parquet")]
@@ -187,6 +255,7 @@ def test_a_time_for_a_film_that_makes_no_sense_is_refused(settings: Settings, tm
         (("films/film-00.jpg", "--out", "films/film-00.jpg"), "place of the source"),
         (("films/film-00.jpg", "--out", "films/../films/film-00.jpg"), "place of the source"),
         (("films", "--out", "out.parquet", "--workers", "0"), "at least 1"),
+        (("films", "--out", "out.parquet", "--stop-after", "-1"), "at least 0"),
         (("films", "--out", "out.parquet", "--labels", "folders"), "has a label"),
         (("films", "--out", "out.parquet", "--labels", "nowhere.csv"), "no file of labels"),
         (("films", "--out", "out.parquet", "--ray", "127.0.0.1:9"), "No Ray cluster answers"),

@@ -3,15 +3,17 @@
 import os
 import signal
 import time
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from pneumonet.batch import pool as pool_module
 from pneumonet.batch.job import Job
 from pneumonet.batch.pool import WorkerPool
-from pneumonet.batch.process import Film, WorkerProcess
+from pneumonet.batch.process import Film, Group, WorkerProcess
 from pneumonet.errors import ModelUnavailableError
 from tests.batch.conftest import HANG_ONCE, film, harm
 
@@ -26,7 +28,7 @@ def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Film]:
     """Three films, the second of which comes back late, once."""
     monkeypatch.setenv("PYTHONPATH", str(harm(tmp_path)))
     monkeypatch.setenv("ENDED_ONCE", str(tmp_path / "once"))
-    monkeypatch.setenv("SECONDS_LATE", "600")
+    monkeypatch.setenv("RELEASED", str(tmp_path / "released"))
     for name, data in (("a", film(1)), ("b", film(2, HANG_ONCE)), ("c", film(3))):
         (tmp_path / name).write_bytes(data)
     return [(name, str(tmp_path / name)) for name in "abc"]
@@ -56,22 +58,26 @@ def test_a_film_that_hung_once_is_answered_the_second_time(tiny_snapshot: Path, 
 
 
 def test_a_process_that_cannot_be_ended_is_left_and_not_listened_to(
-    tiny_snapshot: Path, films: list[Film], monkeypatch: pytest.MonkeyPatch
+    tiny_snapshot: Path, tmp_path: Path, films: list[Film], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SECONDS_LATE", "8")
     left, close = [], WorkerProcess.close
 
     def leave(process: WorkerProcess, *, at_once: bool) -> int | None:
         left.append(process)
         return None
 
-    with WorkerPool(_job(tiny_snapshot, 4), 1) as pool:
+    with WorkerPool(_job(tiny_snapshot, 3), 1) as pool:
         with monkeypatch.context() as patched:
             patched.setattr(WorkerProcess, "close", leave)
             rows = list(pool.answer(films))
         # Its film comes back at last: the pool has the next answers of others by then.
         assert left[0]._process.poll() is None
-        time.sleep(6)
+        inbox = pool._inbox.qsize()
+        (tmp_path / "released").touch()
+        end = time.monotonic() + 60
+        while pool._inbox.qsize() == inbox:
+            assert time.monotonic() < end
+            time.sleep(0.005)
         rows += pool.answer(films[:1])
     close(left[0], at_once=True)
     assert sorted(row["path"] for row in rows) == ["a", "a", "b", "c"]
@@ -93,21 +99,18 @@ def test_a_process_that_the_system_does_not_end_is_not_waited_for(
         process.wait()
 
 
-@pytest.mark.parametrize(
-    "printed",
-    [b"Loading a library\n", b"half a line", b'{"an": "object"}\n[1]\n\xff\n', b"[" * 100_000 + b"\n"],
-    ids=["a line", "no line's end", "what is no message", "too deep"],
-)
 def test_what_a_library_prints_before_the_model_is_loaded_is_noise(
-    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: bytes
+    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "printed").write_bytes(printed)
+    noise = [b"Loading a library\n", b'{"an": "object"}\n[1]\n\xff\n', b"[" * 100_000 + b"\n", b"half a line"]
+    (tmp_path / "printed").write_bytes(b"".join(noise))
     (tmp_path / "sitecustomize.py").write_text(
-        f"import os\nos.write(1, open({str(tmp_path / 'printed')!r}, 'rb').read())\n"
+        f"import os\nfor line in open({str(tmp_path / 'printed')!r}, 'rb'):\n    os.write(1, line)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "film.jpg").write_bytes(film(1))
-    with WorkerPool(_job(tiny_snapshot), 1) as pool:
+    with WorkerPool(_job(tiny_snapshot)) as pool:
+        assert pool.device == "cpu"
         [row] = pool.answer([("film.jpg", str(tmp_path / "film.jpg"))])
     assert row["error_code"] is None
 
@@ -118,7 +121,7 @@ class _Stub:
     device = "cpu"
 
     def __init__(self, job: Job, inbox: Any) -> None:
-        self.owed, self.is_ready = (), False
+        self.owed, self.is_ready = deque[Group](), False
         inbox.put((self, {"ready": self.device}))
 
     def become_ready(self) -> None:
@@ -142,6 +145,74 @@ def test_an_accelerator_has_one_worker_where_nobody_says(
         assert (pool.device, pool.workers) == (device, workers)
 
 
-def test_a_ready_worker_says_where_the_model_runs(tiny_snapshot: Path) -> None:
-    with WorkerPool(_job(tiny_snapshot)) as pool:
-        assert pool.device == "cpu"
+class _Scripted(_Stub):
+    """A process that is told what to answer: rows of the codes that its films' names are, and it ends with `end`."""
+
+    sent: ClassVar[list[tuple[int, list[str]]]] = []
+    started = 0
+
+    def __init__(self, job: Job, inbox: Any) -> None:
+        super().__init__(job, inbox)
+        self._inbox, self.since = inbox, 0.0
+        _Scripted.started += 1
+        self._number = _Scripted.started
+
+    def send(self, group: Group) -> None:
+        self.owed.append(group)
+        self.sent.append((self._number, [path for path, _ in group]))
+        paths = [path for path, _ in group]
+        codes = [path.partition("-")[0] for path in paths]
+        answered = codes[: codes.index("internal_error") + 1] if "internal_error" in codes else codes
+        rows = [{"path": path, "error_code": code} for path, code in zip(paths, answered, strict=False)]
+        self._inbox.put((self, None if "end" in paths else {"rows": rows}))
+
+    def settle(self) -> Group:
+        return self.owed.popleft()
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> type[_Scripted]:
+    monkeypatch.setattr(pool_module, "WorkerProcess", _Scripted)
+    monkeypatch.setattr(_Scripted, "sent", [])
+    monkeypatch.setattr(_Scripted, "started", 0)
+    return _Scripted
+
+
+def _codes(pool: WorkerPool, *names: str) -> list[str]:
+    return [row["error_code"] for row in pool.answer((name, "place") for name in names)]
+
+
+def test_a_process_in_which_a_film_failed_as_nobody_foresaw_answers_no_other(
+    scripted: type[_Scripted], tmp_path: Path
+) -> None:
+    with WorkerPool(_job(tmp_path), 1) as pool:
+        assert _codes(pool, "a", "internal_error", "b") == ["a", "internal_error", "b"]
+    assert scripted.started == 2
+    assert (2, ["b"]) in scripted.sent
+
+
+def test_films_of_an_accelerator_go_in_groups_and_one_that_ends_its_process_costs_no_other(
+    scripted: type[_Scripted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted, "device", "cuda")
+    names = ["a", "b", "end", *"cdefg", "internal_error", *"hi"]
+    with WorkerPool(_job(tmp_path)) as pool:
+        codes = _codes(pool, *names)
+    assert sorted(codes) == sorted({*names, "worker_died"} - {"end"})
+    assert scripted.sent[0] == (1, names[:8])
+    assert scripted.sent[1] == (1, names[8:])
+    # After that it is alone, twice, and so is whoever shared a pass with what failed.
+    assert [sent for _, sent in scripted.sent].count(["end"]) == 2
+    assert {len(sent) for _, sent in scripted.sent if {"a", "h"} & set(sent)} == {8, 3, 1}
+
+
+@pytest.mark.parametrize(("stop_after", "answered"), [(3, 8), (4, 9), (0, 9)])
+def test_failures_in_a_row_for_no_fault_of_the_films_stop_the_pool(
+    scripted: type[_Scripted], tmp_path: Path, stop_after: int, answered: int
+) -> None:
+    away, slow, bad = "file_unavailable", "took_too_long", "unreadable_image"
+    names = [f"{code}-{i}" for i, code in enumerate([away, away, bad, bad, bad, away, slow, away, "good"])]
+    with WorkerPool(replace(_job(tmp_path), stop_after=stop_after), 1) as pool:
+        assert len(_codes(pool, *names)) == answered
+        assert pool.is_stopped == (answered < 9)
+        assert len(_codes(pool, "another")) == (not pool.is_stopped)

@@ -14,7 +14,7 @@ from pneumonet.batch.labels import read_labels
 from pneumonet.batch.parts import Parts
 from pneumonet.batch.schema import SCHEMA, table_of
 from pneumonet.batch.sources import find_films
-from pneumonet.batch.worker import answer
+from pneumonet.batch.worker import answer, answer_group
 from pneumonet.errors import ConfigError
 from pneumonet.evaluation.metrics import CAUSE_NOT_STATED
 from pneumonet.model import PneumoNet
@@ -77,6 +77,51 @@ def test_what_nobody_foresaw_is_a_row_and_the_log_names_no_film(
     assert "nobody foresaw this" in caplog.text
     assert "Doe" not in caplog.text
     assert row["sha256"] in caplog.text
+
+
+def _group(folder: Path, films: dict[str, bytes]) -> list[tuple[str, str]]:
+    for name, data in films.items():
+        (folder / name).write_bytes(data)
+    return [(name, str(folder / name)) for name in (*films, "missing.png")]
+
+
+def test_films_that_share_a_pass_have_the_rows_that_they_have_alone(
+    tmp_path: Path, tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = {"a.jpg": film(1), "empty.jpg": b"", "blank.png": encoded(np.full((300, 260), 90, np.uint8)), "b": film(2)}
+    group = _group(tmp_path, films)
+    alone = [answer(tiny_model, path, place, force=False) for path, place in group]
+    monkeypatch.delattr(PneumoNet, "predict")
+    together = answer_group(tiny_model, group, force=False)
+    assert [row["error_code"] for row in together] == [None, "empty_file", "not_admitted", None, "file_unavailable"]
+    for row, expected in zip(together, alone, strict=True):
+        numbers = [name for name, value in expected.items() if isinstance(value, float)]
+        assert [row.pop(n) for n in numbers] == pytest.approx([expected.pop(n) for n in numbers], abs=2e-6)
+        for member, own in zip(row.pop("members"), expected.pop("members"), strict=True):
+            assert member == pytest.approx(own, abs=2e-6)
+        assert row == expected
+
+
+def test_films_whose_pass_fails_are_answered_one_by_one_as_far_as_the_first_that_fails_alone(
+    tmp_path: Path, tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = {f"{seed}.jpg": film(seed) for seed in range(4)}
+    group, predict = _group(tmp_path, films), PneumoNet.predict
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    def fail_at_one(model: PneumoNet, data: bytes, **options: Any) -> Any:
+        return fail() if data == films["2.jpg"] else predict(model, data, **options)
+
+    monkeypatch.setattr(PneumoNet, "predict_batch", fail)
+    monkeypatch.setattr(PneumoNet, "predict", fail_at_one)
+    rows = answer_group(tiny_model, group, force=False)
+    assert [(row["path"], row["error_code"]) for row in rows] == [
+        ("0.jpg", None),
+        ("1.jpg", None),
+        ("2.jpg", "internal_error"),
+    ]
 
 
 def test_every_row_has_the_schema_s_columns_and_survives_the_way_to_disk(tmp_path: Path, tiny_model: PneumoNet) -> None:
