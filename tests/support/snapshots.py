@@ -46,7 +46,7 @@ def phantom_presentation() -> PresentationClassifier:
         phantom(int(rng.integers(150, 320)), int(rng.integers(150, 320)), tuple(rng.uniform(0.2, 0.8, 2)), seed)
         for seed in range(60)
     ]
-    return fit_presentation([Radiograph(film.astype(np.float32) / 255, "PNG") for film in films])
+    return fit_presentation([Radiograph(film.astype(np.float32) / np.float32(255), "PNG") for film in films])
 
 
 def any_presentation() -> PresentationClassifier:
