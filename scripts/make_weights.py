@@ -56,7 +56,11 @@ def stages(runs: Path, data: Path, version: str, cores: int) -> list[Stage]:
         "--data",
         str(films),
     ]
-    return [*training, [average], [calibrate], *([command] for command in measuring.values()), [card]]
+    # Both precisions that OpenVINO is chosen with by itself somewhere; the one that this CPU lacks is emulated, slowly.
+    compare = ["scripts/compare_engines.py", "--data", str(films), "--precision", "float32", "--precision", "bfloat16",
+               "--json", str(runs / "engines.json")]  # fmt: skip
+    measured = [[command] for command in measuring.values()]
+    return [*training, [average], [calibrate], [compare], *measured, [card]]
 
 
 def _training(runs: Path, films: Path, cores: int) -> list[Stage]:

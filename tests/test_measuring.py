@@ -11,7 +11,7 @@ import pytest
 
 from pneumonet.evaluation import strangers
 from pneumonet.training import card_measures
-from scripts import measure_admission, measure_saliency
+from scripts import compare_engines, measure_admission, measure_saliency
 from tests.support.films import encoded, phantom
 from tests.support.snapshots import phantom_presentation, write_tiny_snapshot
 
@@ -79,6 +79,20 @@ def test_saliency_is_measured_by_source(place: Path, capsys: pytest.CaptureFixtu
     assert 0 <= report["marks"]["same_label"] <= 1
     assert "insertion" in capsys.readouterr().out
     assert "Deletion and insertion" in card_measures.saliency({"saliency": report})
+
+
+def test_an_engine_that_changes_answers_stops_whoever_makes_weights(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PNEUMONET_CACHE_DIR", str(place / "cache"))
+    report = _report(compare_engines, place, "--precision", "float32")
+    assert report["films"] == 2
+    assert report["engines"]["openvino, float32"]["keeps_the_answers"] is True
+    assert report["command"].startswith("python scripts/compare_engines.py")
+    assert "keeps_the_answers" in capsys.readouterr().out
+    monkeypatch.setattr(compare_engines, "LEAST_AGREEMENT", 1.01)
+    films = ["--model", str(place / "snapshot"), "--data", str(place / "films")]
+    assert compare_engines.main([*films, "--precision", "float32"]) == 1
 
 
 class TestStrangers:

@@ -49,7 +49,9 @@ def test_the_card_is_given_the_figures_that_were_written() -> None:
     assert card.calibration == Path(_of("calibrate")[0][0]).parent / "calibration.json"
 
 
-@pytest.mark.parametrize("script", ["calibrate", "evaluate", "measure_admission", "measure_saliency"])
+@pytest.mark.parametrize(
+    "script", ["calibrate", "compare_engines", "evaluate", "measure_admission", "measure_saliency"]
+)
 def test_the_other_scripts_know_their_options(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
