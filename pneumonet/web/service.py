@@ -88,6 +88,59 @@ class Service:
         return self._model
 
     @property
+    def has_work(self) -> bool:
+        """Whether films or reports wait or are in work."""
+        return self.films.present + self.reports.present > 0
+
+    def start(self, on_failure: Callable[[], None] | None = None) -> threading.Thread:
+        """Load the model in a thread, so that the server answers "starting" meanwhile.
+
+        Args:
+            on_failure: Called where loading fails, after the log has the reason.
+        """
+        thread = threading.Thread(target=self._start, args=(on_failure,), name="load-model", daemon=True)
+        thread.start()
+        return thread
+
+    def _start(self, on_failure: Callable[[], None] | None) -> None:
+        started = time.perf_counter()
+        try:
+            self._model = self._ready(self._load())
+        except Exception as error:
+            known = isinstance(error, PneumoNetError)
+            self.failure = error if isinstance(error, PneumoNetError) else InternalError("The model failed to load.")
+            self.status = "unhealthy"
+            logger.error("%s %s", self.failure.message, self.failure.hint, exc_info=None if known else error)
+            if on_failure is not None:
+                on_failure()
+            return
+        self.status = "healthy"
+        logger.info("model %s ready after %.1f s", self._model.info.revision, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Send what is to be sent at the end; the server stops."""
+        if self._tracing is not None:
+            self._tracing.close()
+
+    def _ready(self, model: PneumoNet) -> PneumoNet:
+        engine = model.ensemble.engine
+        self._cache = open_cache(self.settings, model.info, f"{engine.name} {engine.precision}")
+        self.metrics.loaded(model.info, engine.name, engine.precision, engine.device)
+        observed = ObservedEngine(engine, self.metrics.batch_size.observe)
+        wait_ms = self.settings.batch_wait_ms
+        if wait_ms is None:
+            # On a CPU a shared pass is a seventh faster at best, and an answer's last digit goes with who shares it.
+            wait_ms = 0 if engine.device == "cpu" else _GATHERING_WAIT_MS
+        return run_by(model, self._gathering(observed, wait_ms / 1000) if wait_ms else observed)
+
+    def _gathering(self, engine: Engine, wait_seconds: float) -> Engine:
+        self.films = self._film_turns(AT_ONCE_GATHERED)
+        return GatheringEngine(engine, wait_seconds=wait_seconds, max_films=AT_ONCE_GATHERED)
+
+    def _film_turns(self, at_once: int) -> Turns:
+        return Turns(at_once, self.settings.max_waiting + at_once, self.settings.request_seconds)
+
+    @property
     def oldest_seconds(self) -> float:
         """For how long the oldest film, preview or report has been at work."""
         return max(turns.oldest_seconds for turns in (self.films, self.previews, self.reports))

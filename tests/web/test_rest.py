@@ -249,8 +249,8 @@ def test_api_lists_every_error_once(running: Running) -> None:
     assert {"not_admitted", "busy", "too_many_pixels", "internal_error"} < set(codes)
     assert body["limits"]["max_upload_bytes"] == LIMIT_BYTES
     assert set(body["gradio"]) == {"/predict", "/explain"}
-    assert "Not a medical device" in body["disclaimer"]
     assert body["languages"]["tags"] == list(LANGUAGES)
+    assert "Not a medical device" in body["disclaimer"]
 
 
 def test_error_kinds_are_read_from_the_classes() -> None:
