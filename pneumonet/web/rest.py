@@ -183,8 +183,10 @@ def routes(service: Service) -> APIRouter:
     @router.get("/metrics", **schema.METRICS)
     async def get_metrics(request: Request) -> Response:
         settings = service.settings
-        # Whoever got here where a login is wanted has one.
-        if not (settings.metrics == "public" or settings.users or settings.oauth or is_of_this_machine(request)):
+        # Whoever got here where a login is wanted has one. On a Space nobody is of this machine, whatever address its
+        # proxy passes on.
+        is_here = not settings.is_space and is_of_this_machine(request)
+        if not (settings.metrics == "public" or settings.users or settings.oauth or is_here):
             return not_found(
                 "This server does not offer that.", _WHOSE_METRICS, request_id_of(request), language_asked(request)
             )
