@@ -31,6 +31,8 @@ DANGER_SIGNS: Final[tuple[str, ...]] = (
     said("Is severely malnourished."),
     said("Has an oxygen saturation below 90%, where it can be measured."),
 )
+# What stands under the heading wherever it is shown: the age of those signs leaves out whom they would miss.
+HELP_AT_ONCE: Final = (*DANGER_SIGNS, YOUNGER)
 
 _BREATHING: Final = said(
     "Have a child with cough or difficult breathing seen by a health worker without delay, whatever is said here, if "

@@ -9,10 +9,10 @@ from pneumonet.taxonomy import BACTERIAL, NORMAL, VIRAL, Risk
 
 @dataclass(frozen=True)
 class Code:
-    """A code of SNOMED CT (SCT), LOINC (LN), DICOM (DCM) or UCUM, with its meaning.
+    """A code of SNOMED CT (SCT), LOINC (LN), DICOM (DCM), UCUM or PneumoNet itself (`OWN`), with its meaning.
 
     Attributes:
-        value: The code.
+        value: The code, of 16 characters at most.
         scheme: DICOM's designator of the code system.
         meaning: As the code system words it.
     """
@@ -22,6 +22,8 @@ class Code:
     meaning: str
 
 
+# Where neither SNOMED CT nor DICOM has a code.
+OWN: Final = "99PNEUMONET"
 CLASSES: Final[dict[str, Code]] = {
     BACTERIAL: Code("53084003", "SCT", "Bacterial pneumonia"),
     NORMAL: Code("17621005", "SCT", "Normal"),
@@ -30,6 +32,8 @@ CLASSES: Final[dict[str, Code]] = {
 PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
 # What is concluded of a refused film, and where no risk level is named.
 INDETERMINATE: Final = Code("82334004", "SCT", "Indeterminate")
+# Never SNOMED CT's "Normal": to who reads nothing but the code that would be an all-clear, which no answer here is.
+NO_PATTERN: Final = Code("NO_PATTERN", OWN, "No pneumonia pattern found by the model")
 CHEST_FILM: Final = Code("399208008", "SCT", "Plain chest X-ray")
 IMAGING_STUDY: Final = Code("18748-4", "LN", "Diagnostic imaging study")
 LUNG: Final = Code("39607008", "SCT", "Lung")
@@ -49,6 +53,8 @@ def conclusion_of(report: Report) -> Code:
     if report.finding is None or report.risk is Risk.INDETERMINATE:
         return INDETERMINATE
     open_classes = set(report.finding.prediction_set)
+    if open_classes == {NORMAL} == {report.finding.label}:
+        return NO_PATTERN
     if open_classes == {report.finding.label}:
         return CLASSES[report.finding.label]
     return PNEUMONIA if open_classes == {BACTERIAL, VIRAL} else INDETERMINATE

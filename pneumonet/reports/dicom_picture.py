@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, features
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from pneumonet.language import ENGLISH
+from pneumonet.language import ENGLISH, Language
+from pneumonet.rendering import heatmap
 from pneumonet.reports.dicom_file import as_file, equipment, new_uid, study_of
 from pneumonet.reports.dicom_source import Source, read_source
 from pneumonet.reports.document import Report
@@ -23,6 +24,11 @@ _LEAST_WIDTH: Final = 640
 _SIZE: Final = 15
 _LINE: Final = 22
 _EDGE: Final = 12
+# The colours' scale: a column for each level.
+_SCALE_WIDTH, _SCALE_HEIGHT, _SCALE_GAP = 256, 14, 8
+# The longest that DICOM allows: VR ST and LT. It means characters; some readers count bytes.
+_DERIVATION_LENGTH: Final = 1024
+_COMMENTS_LENGTH: Final = 10240
 
 
 def as_secondary_capture(report: Report) -> bytes:
@@ -47,8 +53,10 @@ def as_secondary_capture(report: Report) -> bytes:
     capture.PatientOrientation, capture.Laterality = [], ""
     capture.ConversionType = "WSD"
     capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture = capture.ContentDate, capture.ContentTime
-    said = [report.summary, report.risk_in_words, report.disclaimer]
-    capture.DerivationDescription = " | ".join([*said, *([report.heatmap_note] if report.map_in_words else [])])[:1024]
+    said = [report.summary, report.risk_in_words, report.disclaimer, *_of_the_map(report)]
+    capture.DerivationDescription = _joined(said, " | ", _DERIVATION_LENGTH)
+    # Nobody can search or hear what stands in the pixels alone.
+    capture.ImageComments = _joined(_sentences(report), "\r\n", _COMMENTS_LENGTH)
     if source.burned_in:
         capture.BurnedInAnnotation = source.burned_in
     if source.instance:
@@ -69,6 +77,13 @@ def _source_image(source: Source, report: Report) -> Dataset:
     return item
 
 
+def _joined(sentences: list[str], between: str, most: int) -> str:
+    """Join as many sentences, whole ones, as fit into so many bytes of UTF-8."""
+    while len(between.join(sentences).encode()) > most:
+        sentences = sentences[:-1]
+    return between.join(sentences)
+
+
 def picture_with_words(report: Report) -> NDArray[np.uint8]:
     """Return the heatmap over the film, or the film alone where there is no map, above what was said of it.
 
@@ -86,15 +101,38 @@ def picture_with_words(report: Report) -> NDArray[np.uint8]:
         report, language = replace(report, language=ENGLISH), ENGLISH
     font = ImageFont.truetype(str(font_of(language).regular), _SIZE)
     lines = [line for sentence in _sentences(report) for line in _wrapped(sentence, font, sheet_width - 2 * _EDGE)]
-    sheet = Image.new("RGB", (sheet_width, height + 2 * _EDGE + _LINE * len(lines)))
+    top = height + _EDGE + (_LINE if report.map_in_words else 0)
+    sheet = Image.new("RGB", (sheet_width, top + _EDGE + _LINE * len(lines)))
     sheet.paste(Image.fromarray(picture), ((sheet_width - width) // 2, 0))
-    draw, is_mirrored = ImageDraw.Draw(sheet), language.direction == "rtl"
+    if report.map_in_words:
+        _draw_scale(sheet, height + _EDGE, language, font)
     for i, line in enumerate(lines):
-        place = (sheet_width - _EDGE if is_mirrored else _EDGE, height + _EDGE + _LINE * i)
-        # A line that begins with a Latin name is of the sheet's direction all the same.
-        direction = "rtl" if is_mirrored else None
-        draw.text(place, line, "white", font, anchor="ra" if is_mirrored else "la", direction=direction)
+        _write(sheet, _EDGE, top + _LINE * i, line, language, font)
     return np.asarray(sheet)
+
+
+def _draw_scale(sheet: Image.Image, top: int, language: Language, font: ImageFont.FreeTypeFont) -> None:
+    low, high = language("low influence"), language("high influence")
+    start = _EDGE + round(font.getlength(low)) + _SCALE_GAP
+    scale = heatmap(np.tile(np.linspace(0, 1, _SCALE_WIDTH, dtype=np.float32), (_SCALE_HEIGHT, 1)))
+    if language.direction == "rtl":
+        sheet.paste(Image.fromarray(scale[:, ::-1]), (sheet.width - start - _SCALE_WIDTH, top + 2))
+    else:
+        sheet.paste(Image.fromarray(scale), (start, top + 2))
+    _write(sheet, _EDGE, top, low, language, font)
+    _write(sheet, start + _SCALE_WIDTH + _SCALE_GAP, top, high, language, font)
+
+
+def _write(
+    sheet: Image.Image, start: int, top: int, line: str, language: Language, font: ImageFont.FreeTypeFont
+) -> None:
+    """Write a line, so many pixels from the side on which the language begins."""
+    draw = ImageDraw.Draw(sheet)
+    if language.direction == "rtl":
+        # A line that begins with a Latin name is of the sheet's direction all the same.
+        draw.text((sheet.width - start, top), line, "white", font, anchor="ra", direction="rtl")
+    else:
+        draw.text((start, top), line, "white", font, anchor="la")
 
 
 def _sentences(report: Report) -> list[str]:
@@ -105,7 +143,7 @@ def _sentences(report: Report) -> list[str]:
     said += [report.set_in_words] if report.set_in_words else []
     said += [report.calibration_note] if report.calibration_note else []
     said += report.warnings
-    said += [report.heatmap_note] if report.map_in_words else []
+    said += _of_the_map(report)
     said += report.advice
     provenance = report.language(
         "Model {version} ({origin}), request {request}.",
@@ -114,6 +152,10 @@ def _sentences(report: Report) -> list[str]:
         request=report.request_id,
     )
     return [*said, provenance]
+
+
+def _of_the_map(report: Report) -> list[str]:
+    return [report.heatmap_in_words, report.heatmap_note] if report.heatmap_in_words else []
 
 
 def _wrapped(sentence: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -37,7 +37,10 @@ from pneumonet.reports.codes import (
     CLASSES,
     COMMENT,
     FINDING,
+    INDETERMINATE,
     LUNG,
+    NO_PATTERN,
+    OWN,
     PERCENT,
     PROBABILITY,
     Code,
@@ -49,12 +52,10 @@ from pneumonet.reports.document import Report
 from pneumonet.taxonomy import Risk
 
 _SERIES_NUMBER: Final = 9701
-# PneumoNet's own codes, where neither SNOMED CT nor DICOM has one. 16 characters at most.
-_OWN: Final = "99PNEUMONET"
-_RISK_LEVEL: Final = Code("RISK", _OWN, "Risk level")
-_MOST_LIKELY: Final = Code("MOST_LIKELY", _OWN, "Most likely class")
-_LEFT_OPEN: Final = Code("LEFT_OPEN", _OWN, "Class left open")
-_RISKS: Final = {risk: Code(f"RISK_{risk.name}", _OWN, risk.value) for risk in Risk}
+_RISK_LEVEL: Final = Code("RISK", OWN, "Risk level")
+_MOST_LIKELY: Final = Code("MOST_LIKELY", OWN, "Most likely class")
+_LEFT_OPEN: Final = Code("LEFT_OPEN", OWN, "Class left open")
+_RISKS: Final = {risk: Code(f"RISK_{risk.name}", OWN, risk.value) for risk in Risk}
 _DEVICE_UID: Final = f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'urn:pneumonet').int}"
 
 
@@ -83,7 +84,7 @@ def as_structured_report(report: Report) -> bytes:
 
 def _own_scheme() -> Dataset:
     scheme = Dataset()
-    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = _OWN, MODEL_NAME
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = OWN, MODEL_NAME
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     return scheme
 
@@ -122,10 +123,12 @@ def _answer(report: Report, source: Source) -> MeasurementsAndQualitativeEvaluat
         evaluations += [
             QualitativeEvaluation(_concept(_LEFT_OPEN), _concept(CLASSES[name])) for name in finding.prediction_set
         ]
+    conclusion = conclusion_of(report)
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=new_uid(), identifier="PneumoNet answer"),
-        finding_type=_concept(conclusion_of(report)),
-        finding_sites=[FindingSite(_concept(LUNG))] if finding else None,
+        finding_type=_concept(conclusion),
+        # Only what was found lies somewhere.
+        finding_sites=None if conclusion in (NO_PATTERN, INDETERMINATE) else [FindingSite(_concept(LUNG))],
         algorithm_id=_algorithm(report),
         measurements=[_probability(name, p) for name, p in report.probabilities],
         qualitative_evaluations=evaluations,

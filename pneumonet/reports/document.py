@@ -13,7 +13,7 @@ from pneumonet.describing import map_in_words
 from pneumonet.errors import AdmissionError, Reason
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding, ModelInfo
 from pneumonet.language import ENGLISH, Language
-from pneumonet.next_steps import DANGER_SIGNS, DANGER_SIGNS_HEADING, SOURCE, YOUNGER, steps_for
+from pneumonet.next_steps import DANGER_SIGNS_HEADING, HELP_AT_ONCE, SOURCE, steps_for
 from pneumonet.radiograph import Radiograph
 from pneumonet.rendering import film_image, overlay
 from pneumonet.snapshot import SnapshotConfig
@@ -113,7 +113,7 @@ class Report:
     @property
     def danger_signs(self) -> tuple[str, tuple[str, ...]]:
         """What wants help at once, with its heading."""
-        return self.language(DANGER_SIGNS_HEADING), tuple(map(self.language, (*DANGER_SIGNS, YOUNGER)))
+        return self.language(DANGER_SIGNS_HEADING), tuple(map(self.language, HELP_AT_ONCE))
 
     @property
     def advice_source(self) -> str:
@@ -170,6 +170,17 @@ class Report:
     def map_in_words(self) -> str | None:
         """Where the map is strongest; None where there is no map."""
         return None if self.saliency_map is None else self.language(map_in_words(self.saliency_map))
+
+    @property
+    def heatmap_in_words(self) -> str | None:
+        """What the picture of the map shows, and where it is strongest; None where there is no map."""
+        if self.finding is None or self.map_in_words is None:
+            return None
+        return self.language(
+            "Heatmap for {label}, laid over the film. {words}",
+            label=DISPLAY_NAMES[self.finding.label],
+            words=self.map_in_words,
+        )
 
     @cached_property
     def film_picture(self) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pneumonet import __version__
 from pneumonet.finding import DISCLAIMER
-from pneumonet.reports.codes import CLASSES, IMAGING_STUDY, PERCENT, PROBABILITY, Code, conclusion_of
+from pneumonet.reports.codes import CLASSES, IMAGING_STUDY, OWN, PERCENT, PROBABILITY, Code, conclusion_of
 from pneumonet.reports.dicom_source import Instance, read_source
 from pneumonet.reports.document import Report
 from pneumonet.taxonomy import NAMES_WITHIN
@@ -24,6 +24,7 @@ _SYSTEMS: Final = {
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
     "LN": "http://loinc.org",
     "UCUM": "http://unitsofmeasure.org",
+    OWN: "urn:pneumonet:codes",
 }
 _TERMS: Final = "http://terminology.hl7.org/CodeSystem/"
 _MASKED: Final[Resource] = {

@@ -3,7 +3,6 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pneumonet import __version__
 from pneumonet.errors import AdmissionError
@@ -11,7 +10,7 @@ from pneumonet.finding import DISCLAIMER
 from pneumonet.rendering import heatmap
 from pneumonet.reports.document import Report
 from pneumonet.reports.pdf_page import MARGIN, WIDTH, TaggedPages
-from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES
+from pneumonet.taxonomy import CLASS_NAMES
 from pneumonet.wording import HEATMAP_HEADING
 
 _GAP: Final = 6.0
@@ -90,10 +89,8 @@ def _pictures(pages: TaggedPages, report: Report) -> None:
     pictures = [(report.film_picture, caption)]
     pages.gap(2)
     overlaid = report.overlay_picture
-    if overlaid is not None and report.finding is not None:
-        label = DISPLAY_NAMES[report.finding.label]
-        words = say("Heatmap for {label}, laid over the film. {words}", label=label, words=report.map_in_words)
-        pictures.append((overlaid, words))
+    if overlaid is not None:
+        pictures.append((overlaid, report.heatmap_in_words or ""))
     height, width = report.film_picture.shape
     stacked = width / height > _WIDE or len(pictures) == 1
     most = WIDTH if stacked else (WIDTH - _GAP) / 2
@@ -120,13 +117,12 @@ def _legend(pages: TaggedPages, report: Report) -> None:
     pages.room(12)
     top = pages.y
     pages.label(report.language("low influence"), MARGIN, top, 44, align="R")
-    pages.picture(_scale(), MARGIN + 46, top + 0.6, 40, 3.2, "")
+    scale = heatmap(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (8, 1)))
+    # The words change sides with the page, and the scale with them.
+    mirrored = report.language.direction == "rtl"
+    pages.picture(scale[:, ::-1] if mirrored else scale, MARGIN + 46, top + 0.6, 40, 3.2, "")
     pages.label(report.language("high influence"), MARGIN + 88, top, 60)
     pages.set_xy(MARGIN, top + 5.5)
-
-
-def _scale() -> NDArray[np.uint8]:
-    return heatmap(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (8, 1)))
 
 
 def _next_steps(pages: TaggedPages, report: Report) -> None:

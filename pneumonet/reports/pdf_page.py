@@ -10,6 +10,7 @@ import numpy as np
 from fpdf import FPDF
 from fpdf.enums import MethodReturnValue, WrapMode, XPos, YPos
 from fpdf.fonts import TTFFont
+from fpdf.prefs import ViewerPreferences
 from numpy.typing import NDArray
 
 from pneumonet.language import Language
@@ -29,6 +30,7 @@ _MUTED: Final = (86, 96, 108)
 _RULE: Final = (200, 206, 212)
 _POINT: Final = 0.3528
 _LEADING: Final = 1.35
+_NOTICE_LEADING: Final = 4.2
 _INDENT: Final = 4.5
 # The column of names before their values.
 _NAMES: Final = 46.0
@@ -38,7 +40,8 @@ class TaggedPages(FPDF):
     """Pages with a running header and footer; what is drawn between them is tagged.
 
     fpdf2 tags pictures by itself. Text is tagged here, by the same builder: headings and paragraphs follow each other
-    under the document, in reading order.
+    under the document, in reading order. That builder hangs everything on the document itself and writes nothing that
+    lies deeper, so an item of a list and a pair of facts are paragraphs, not LI in L or cells of a Table.
     """
 
     def __init__(self, title: str, heading: str, notice: str, note: str, created: datetime, language: Language) -> None:
@@ -57,6 +60,7 @@ class TaggedPages(FPDF):
         self._is_mirrored = language.direction == "rtl"
         self._use_font()
         self.set_title(title)
+        self.viewer_preferences = ViewerPreferences(display_doc_title=True)
         self.set_lang(language.tag)
         self.set_creator("PneumoNet")
         self.set_creation_date(created)
@@ -80,10 +84,14 @@ class TaggedPages(FPDF):
         """Draw a page's head; fpdf2 calls it."""
         with self.artifact():
             self._write(MARGIN, 9, self._heading, 9, bold=True)
-            self._write(MARGIN, 13.5, self._notice, 9)
+            self._dress(9, False, _INK)
+            lines = self._broken(self._notice, WIDTH, _NOTICE_LEADING)
+            for i, line in enumerate(lines):
+                self._write(MARGIN, 13.5 + _NOTICE_LEADING * i, line, 9)
+            below = _NOTICE_LEADING * (len(lines) - 1)
             self.set_draw_color(*_RULE)
-            self.line(MARGIN, 19, MARGIN + WIDTH, 19)
-        self.set_xy(MARGIN, _TOP)
+            self.line(MARGIN, 19 + below, MARGIN + WIDTH, 19 + below)
+        self.set_xy(MARGIN, _TOP + below)
 
     def footer(self) -> None:
         """Draw a page's foot; fpdf2 calls it."""

@@ -16,7 +16,7 @@ from pneumonet.describing import map_in_words
 from pneumonet.errors import AdmissionError, PneumoNetError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, RESEARCH_USE, TRAINED_ON_CHILDREN, Finding
 from pneumonet.language import ENGLISH, LANGUAGES, Language, said
-from pneumonet.next_steps import DANGER_SIGNS, DANGER_SIGNS_HEADING, SOURCE, steps_for
+from pneumonet.next_steps import DANGER_SIGNS_HEADING, HELP_AT_ONCE, SOURCE, steps_for
 from pneumonet.radiograph import Radiograph
 from pneumonet.rendering import data_uri, film_image, fitted, heatmap_layer
 from pneumonet.reports import FORMATS
@@ -160,9 +160,11 @@ def result(
         f'<section class="pn-panel pn-result" data-key="{escape(request_id)}" data-arrival="{escape(arrival)}" '
         'aria-labelledby="result-heading">'
         f'<h2 id="result-heading" tabindex="-1"><span class="pn-label">{escape(name)}</span> '
-        f'<span class="pn-confidence"><small>{escape(language("confidence"))}</small> {confidence}</span></h2>'
+        f'<span class="pn-confidence"><small>{escape(language("confidence"))}</small> {_isolated(confidence)}</span>'
+        "</h2>"
         + _risk(finding.risk, language)
         + _items(finding.warnings, "pn-warnings", language)
+        + _why_refused(finding, language)
         + _meters(finding.probabilities, language)
         + _could_also_be(finding, config.prediction_set.coverage, language)
         + _viewer(finding, config, language)
@@ -178,6 +180,11 @@ def _percent(share: float, language: Language) -> str:
     return language.number(f"{share:.2%}")
 
 
+def _isolated(number: str) -> str:
+    """Return a number as HTML that keeps its order where the words around it run from right to left."""
+    return f"<bdi>{escape(number)}</bdi>"
+
+
 def _risk(risk: Risk, language: Language) -> str:
     return (
         f'<p class="pn-risk" data-risk="{_RISK_KEYS[risk]}">'
@@ -185,6 +192,13 @@ def _risk(risk: Risk, language: Language) -> str:
         f'<span><span class="pn-hidden">{escape(language("Risk level"))}: </span>'
         f"{escape(language(risk.value))}</span></p>"
     )
+
+
+def _why_refused(finding: Finding, language: Language) -> str:
+    if not finding.admission.reasons:
+        return ""
+    reasons = _items([reason.message for reason in finding.admission.reasons], "pn-reasons", language)
+    return f'<div class="pn-refused"><h3>{escape(language("Why the film was refused"))}</h3>{reasons}</div>'
 
 
 def _items(sentences: Sequence[str], css_class: str, language: Language) -> str:
@@ -200,10 +214,10 @@ def _meters(probabilities: dict[str, float], language: Language) -> str:
         f"{escape(language(DISPLAY_NAMES[name]))}</span>"
         f'<span class="pn-meter" role="meter" aria-labelledby="meter-{name}" aria-valuemin="0" aria-valuemax="1" '
         f'aria-valuenow="{p:.4f}" aria-valuetext="{_percent(p, language)}"><span style="width:{p:.2%}"></span></span>'
-        f'<span class="pn-meter-value">{_percent(p, language)}</span></div>'
+        f'<span class="pn-meter-value">{_isolated(_percent(p, language))}</span></div>'
         for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
     )
-    axis = "".join(f"<b>{language.number(f'{share:.0%}')}</b>" for share in (0, 0.5, 1))
+    axis = "".join(f"<b>{_isolated(language.number(f'{share:.0%}'))}</b>" for share in (0, 0.5, 1))
     return (
         f'<div class="pn-meters" role="group" aria-label="{escape(language("Probability of each class"))}">{rows}'
         f'<div class="pn-axis" aria-hidden="true"><span>{axis}</span></div></div>'
@@ -293,7 +307,7 @@ def _what_to_do_next(steps: Sequence[str], language: Language) -> str:
     return (
         f'<div class="pn-next"><h3>{escape(language("What to do next"))}</h3>'
         f"{_items(steps, 'pn-steps', language)}<h4>{escape(language(DANGER_SIGNS_HEADING))}</h4>"
-        f"{_items(DANGER_SIGNS, 'pn-signs', language)}"
+        f"{_items(HELP_AT_ONCE, 'pn-signs', language)}"
         f'<p class="pn-explanation">{escape(language(SOURCE))}</p></div>'
     )
 
@@ -308,7 +322,7 @@ def _members(finding: Finding, config: SnapshotConfig, language: Language) -> st
     ]
     body = "".join(
         f'<tr><th scope="row">{escape(title)}</th>'
-        + "".join(f"<td>{_percent(p[name], language)}</td>" for name in CLASS_NAMES)
+        + "".join(f"<td>{_isolated(_percent(p[name], language))}</td>" for name in CLASS_NAMES)
         + "</tr>"
         for title, p in rows
         if p is not None
@@ -351,7 +365,7 @@ def _reports(path: str, language: Language) -> str:
 def _provenance(finding: Finding, request_id: str, duration_ms: float, language: Language) -> str:
     model = finding.model
     origin = f"{model.repo_id}@{model.revision}" if model.repo_id else model.revision
-    answer = json.dumps(finding.answer(request_id, duration_ms), indent=2)
+    answer = json.dumps(finding.answer(request_id, duration_ms, language), indent=2, ensure_ascii=False)
     meta = language(
         "Model {version} ({origin}), request {request}, {seconds:.2f} s.",
         version=model.version,

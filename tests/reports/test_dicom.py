@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR, srread
+from PIL import features
 from pydicom.sr.codedict import codes
 
 from pneumonet.finding import DISCLAIMER
-from pneumonet.rendering import overlay
+from pneumonet.language import LANGUAGES
+from pneumonet.rendering import heatmap, overlay
 from pneumonet.reports import FORMATS, render
+from pneumonet.reports.dicom_picture import picture_with_words
 from pneumonet.reports.dicom_source import read_source
 from pneumonet.reports.document import Report
 from pneumonet.taxonomy import Risk
@@ -68,6 +72,20 @@ def test_an_independent_validator_finds_no_error(report_of: MakeReport, tmp_path
     check(report_of(film), name, tmp_path)
 
 
+def test_a_normal_answer_is_no_all_clear_to_who_reads_codes_only(known: MakeReport, tmp_path: Path) -> None:
+    report = known(label="NORMAL", prediction_set=("NORMAL",), risk=Risk.NONE_DETECTED)
+    document = made(report, "dicom-sr")
+    found, *of_probabilities = named(document, "Finding")
+    code = found.ConceptCodeSequence[0]
+    assert (code.CodeValue, code.CodingSchemeDesignator) == ("NO_PATTERN", "99PNEUMONET")
+    assert code.CodeMeaning == "No pneumonia pattern found by the model"
+    assert not named(document, "Finding Site")
+    assert len(of_probabilities) == 3
+    # Which class is the likeliest is another question, and says so.
+    assert named(document, "Most likely class")[0].ConceptCodeSequence[0].CodeValue == "17621005"
+    check(report, "dicom-sr", tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
 @pytest.mark.parametrize("name", ["dicom-sr", "dicom-sc"])
 def test_a_careless_films_reports_are_valid_all_the_same(
@@ -85,16 +103,14 @@ def test_a_careless_films_reports_are_valid_all_the_same(
 
 
 def test_dciodvfy_would_find_an_error(report_of: MakeReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pneumonet.reports.dicom_picture._SERIES_NUMBER", 9)
     report = report_of("jpeg")
     spoiled = made(report, "dicom-sc")
     spoiled.PhotometricInterpretation = "NONSENSE"
     buffer = BytesIO()
     spoiled.save_as(buffer)
     monkeypatch.setattr("tests.reports.test_dicom.render", lambda *_: buffer.getvalue())
-    if shutil.which("dciodvfy") is not None:
-        with pytest.raises(AssertionError):
-            check(report, "dicom-sc", tmp_path)
+    with pytest.raises(AssertionError):
+        check(report, "dicom-sc", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["dicom-sr", "dicom-sc"])
@@ -127,6 +143,7 @@ def test_highdicom_reads_the_structured_report(known: MakeReport) -> None:
     (group,) = content.get_image_measurement_groups()
     # Viral pneumonia is left open too.
     assert (group.finding_type.value, group.finding_type.scheme_designator) == ("233604007", "SCT")
+    assert [site.value.value for site in group.finding_sites] == ["39607008"]
     measured = {}
     for measurement in group.get_measurements():
         assert (measurement.name.value, measurement.unit) == ("122157", codes.UCUM.Percent)
@@ -184,6 +201,42 @@ def test_a_refused_films_structured_report_says_why_and_has_no_class(report_of: 
     said = texts(document)
     assert all(reason.message in said for reason in report.reasons)
     assert any(sentence.startswith("Not answered.") for sentence in said)
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_the_picture_says_how_to_read_its_map(known: MakeReport, tag: str) -> None:
+    report = replace(known("dicom"), language=LANGUAGES[tag])
+    picture = made(report, "dicom-sc")
+    assert report.map_in_words in report.heatmap_in_words
+    comments, derivation = picture.ImageComments.split("\r\n"), picture.DerivationDescription.split(" | ")
+    assert {report.heatmap_in_words, report.heatmap_note, report.disclaimer, *report.advice} <= set(comments)
+    assert report.request_id in comments[-1]
+    # There the map's sentences come last: where a language takes more bytes than there are, they stand above alone.
+    assert derivation[:3] == [report.summary, report.risk_in_words, report.disclaimer]
+    assert tag in ("hi", "ru") or derivation[3:] == [report.heatmap_in_words, report.heatmap_note]
+    assert len(picture.ImageComments.encode()) <= 10240
+    assert len(picture.DerivationDescription.encode()) <= 1024
+
+
+@pytest.mark.skipif(not features.check("raqm"), reason="Pillow finds no FriBiDi here")
+@pytest.mark.parametrize("tag", ["en", "ar", "ru"])
+def test_the_picture_has_the_colours_scale_between_its_words(known: MakeReport, tag: str) -> None:
+    report = replace(known(), language=LANGUAGES[tag])
+    below = picture_with_words(report)[report.film_picture.shape[0] :]
+    scale = heatmap(np.linspace(0, 1, 256, dtype=np.float32)[None])[0]
+    if LANGUAGES[tag].direction == "rtl":
+        # The whole line is read from the right, the scale with it.
+        below = below[:, ::-1]
+    starts = [(y, x) for y, x in np.argwhere((below == scale[0]).all(-1)) if (below[y, x : x + 256] == scale).all()]
+    rows, columns = {y for y, _ in starts}, {x for _, x in starts}
+    assert 10 <= len(rows) <= 20
+    (left,) = columns
+    words = below[min(rows) : max(rows)].max(axis=(0, 2))
+    assert words[:left].max() > 200
+    assert words[left + 256 :].max() > 200
+    # They stand on the sheet whole.
+    assert not words[:6].any()
+    assert not words[-6:].any()
 
 
 @pytest.mark.parametrize("film", FILMS)

@@ -16,7 +16,7 @@ from pneumonet.reports.document import Report
 from pneumonet.taxonomy import Risk
 from tests.reports.conftest import FILMS, PATIENT, PROBABILITIES, REQUEST_ID, STUDY, MakeReport
 
-# `npm install --prefix tests/reports` brings it.
+# `make validators` brings it.
 NODE_MODULES = Path(__file__).parent / "node_modules"
 SNOMED = {"53084003": "Bacterial pneumonia", "17621005": "Normal", "75570004": "Viral pneumonia"}
 
@@ -104,6 +104,18 @@ def test_what_is_concluded_goes_no_further_than_the_set(
     assert main["conclusionCode"][0]["coding"][0]["code"] == code
 
 
+def test_a_normal_answer_is_no_all_clear_to_who_reads_codes_only(known: MakeReport) -> None:
+    report = known(label="NORMAL", prediction_set=("NORMAL",), risk=Risk.NONE_DETECTED)
+    bundle = bundle_of(report)
+    (main,), (answer, *_) = resources(bundle, "DiagnosticReport"), resources(bundle, "Observation")
+    words = "No pneumonia pattern found by the model"
+    coding = {"system": "urn:pneumonet:codes", "code": "NO_PATTERN", "display": words}
+    assert main["conclusionCode"] == [{"coding": [coding], "text": words}]
+    # Which class is the likeliest is another question, and says so.
+    assert answer["code"]["text"] == "Most likely class"
+    assert answer["valueCodeableConcept"]["coding"][0]["code"] == "17621005"
+
+
 def test_when_the_film_was_taken_is_left_to_its_study(report_of: MakeReport) -> None:
     bundle = bundle_of(report_of("dicom"))
     assert not [r for r in bundle["entry"] if "effectiveDateTime" in r["resource"]]
@@ -148,7 +160,7 @@ def test_the_library_would_refuse_a_bundle_that_is_wrong(known: MakeReport) -> N
 
 def validated(bundles: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     if shutil.which("node") is None or not (NODE_MODULES / "fhir").is_dir():
-        pytest.skip("no node, or no `npm install --prefix tests/reports`")
+        pytest.skip("no node, or no FHIR validator: make validators")
     (folder / "bundles.json").write_text(json.dumps(bundles))
     script = (
         "const { Fhir } = require('fhir'); const fhir = new Fhir();"
@@ -161,8 +173,11 @@ def validated(bundles: list[dict[str, Any]], folder: Path) -> list[dict[str, Any
     return results
 
 
-def test_an_independent_validator_of_r4_finds_no_error(report_of: MakeReport, tmp_path: Path) -> None:
-    bundles = [bundle_of(report_of(film)) for film in FILMS]
+def test_an_independent_validator_of_r4_finds_no_error(
+    report_of: MakeReport, known: MakeReport, tmp_path: Path
+) -> None:
+    normal = known(label="NORMAL", prediction_set=("NORMAL",), risk=Risk.NONE_DETECTED)
+    bundles = [*(bundle_of(report_of(film)) for film in FILMS), bundle_of(normal)]
     spoiled = bundle_of(report_of("dicom"))
     spoiled["entry"][0]["resource"]["status"] = "nonsense"
     *results, last = validated([*bundles, spoiled], tmp_path)

@@ -1,16 +1,21 @@
 """The PDF report, read back by pypdf: its text, its pictures, its structure."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fpdf import FPDF
+from PIL import Image
 from pypdf import PdfReader
 
 from pneumonet import __version__
 from pneumonet.finding import DISCLAIMER
+from pneumonet.language import LANGUAGES
 from pneumonet.next_steps import DANGER_SIGNS
 from pneumonet.reports import FORMATS, render
 from pneumonet.reports.document import Report
@@ -156,6 +161,76 @@ def test_no_heatmap_is_told(report_of: MakeReport) -> None:
 
 def test_what_the_fonts_cannot_write_does_not_fail(known: MakeReport) -> None:
     assert "caf\xe9 ?" in text_of(read(known(warnings=("caf\xe9 \u80ba",))))
+
+
+class Cell(NamedTuple):
+    text: str
+    x: float
+    width: float
+    drawn: float
+    align: str
+
+
+class Drawn(NamedTuple):
+    """What is written, and each scale of colours: its left, its right, and whether the right is the bright end."""
+
+    cells: list[Cell]
+    scales: list[tuple[float, float, bool]]
+
+
+@pytest.fixture(scope="module")
+def drawn(known: MakeReport) -> Callable[[str], Drawn]:
+    """Draw the report in a language; millimetres."""
+
+    @cache
+    def draw(tag: str) -> Drawn:
+        found, write, show = Drawn([], []), FPDF.cell, FPDF.image
+
+        def cell(pages: Any, w: float, h: float, text: str, align: str, **options: Any) -> Any:
+            found.cells.append(Cell(text, pages.x, w, pages.get_string_width(text), align))
+            return write(pages, w, h, text, align=align, **options)
+
+        def image(pages: Any, file: BytesIO, *, x: float, w: float, h: float, **options: Any) -> Any:
+            if h < 5:
+                columns = np.asarray(Image.open(BytesIO(file.getvalue())).convert("L")).mean(axis=0)
+                found.scales.append((x, x + w, columns[-1] > columns[0]))
+            return show(pages, file, x=x, w=w, h=h, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FPDF, "cell", cell)
+            patch.setattr(FPDF, "image", image)
+            render(replace(known(), language=LANGUAGES[tag]), FORMATS["pdf"])
+        return found
+
+    return draw
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_no_line_is_wider_than_its_place_in_any_language(drawn: Callable[[str], Drawn], tag: str) -> None:
+    cells = drawn(tag).cells
+    # The notice in the first page's head is whole.
+    notice = re.sub("[\u0020\u064b-\u0652]", "", LANGUAGES[tag](DISCLAIMER))
+    assert notice in "".join(cell.text for cell in cells[:3]).replace(" ", "")
+    assert not [cell for cell in cells if cell.drawn > cell.width + 0.01]
+    # And no place leaves the paper's printed part.
+    assert not [cell for cell in cells if cell.x < 15 - 0.01 or cell.x + cell.width > 210 - 15 + 0.01]
+
+
+@pytest.mark.parametrize("tag", ["en", "ar"])
+def test_high_influence_stands_at_the_bright_end(drawn: Callable[[str], Drawn], tag: str) -> None:
+    cells, ((left, right, brightest_is_right),) = drawn(tag)
+    low, high = (LANGUAGES[tag](words) for words in ("low influence", "high influence"))
+    (at_low,), (at_high,) = ([cell for cell in cells if cell.text == words] for words in (low, high))
+    first, last = (at_low, at_high) if brightest_is_right else (at_high, at_low)
+    assert first.x + first.width <= left
+    assert right <= last.x
+    # Each word stands at its end of the scale, not at the far side of its place.
+    assert (first.align, last.align) == ("R", "L")
+
+
+def test_viewers_show_the_title_and_not_the_files_name(known: MakeReport) -> None:
+    root: Any = read(known()).trailer["/Root"]
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"].value is True
 
 
 def test_the_text_is_tagged_in_reading_order(known: MakeReport) -> None:

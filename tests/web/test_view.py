@@ -3,17 +3,21 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pneumonet.admission import Admission
 from pneumonet.errors import AdmissionError, InternalError, PneumoNetError, Reason, UnsupportedFormatError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
+from pneumonet.language import LANGUAGES, said
 from pneumonet.model import PneumoNet
-from pneumonet.next_steps import DANGER_SIGNS, SOURCE, steps_for
+from pneumonet.next_steps import HELP_AT_ONCE, SOURCE, steps_for
 from pneumonet.radiograph import Radiograph
+from pneumonet.reports.document import Report
 from pneumonet.taxonomy import CLASS_NAMES, DISPLAY_NAMES, Risk
 from pneumonet.web import view
 from pneumonet.web.examples import Example, load_examples
@@ -177,6 +181,13 @@ def test_the_copied_json_is_the_answer(finding: Finding, tiny_model: PneumoNet) 
     }
 
 
+def test_the_copied_json_is_in_the_page_s_language(finding: Finding, tiny_model: PneumoNet) -> None:
+    german = LANGUAGES["de"]
+    html = view.result(finding, tiny_model.snapshot.config, "0", 1.0, language=german)
+    (button,) = Parsed(html).having("data-copy")
+    assert json.loads(button["data-copy"]) == finding.answer("0", 1.0, german)
+
+
 def test_a_large_film_of_noise_stays_within_what_a_page_can_carry(finding: Finding, tiny_model: PneumoNet) -> None:
     pixels = np.random.default_rng(0).random((2500, 2000), dtype=np.float32)
     film = replace(finding.film, pixels=pixels)
@@ -227,7 +238,7 @@ def test_a_visitor_reads_the_limits_before_sending_a_film() -> None:
 def test_what_to_do_next_stands_below_each_answer(finding: Finding, tiny_model: PneumoNet, risk: Risk) -> None:
     html = view.result(replace(finding, risk=risk), tiny_model.snapshot.config, "0", 1.0)
     text = Parsed(html).text
-    for sentence in (*steps_for(risk), *DANGER_SIGNS, SOURCE):
+    for sentence in (*steps_for(risk), *HELP_AT_ONCE, SOURCE):
         assert text.count(sentence) == 1
     assert text.index(risk.value) < text.index("What to do next")
     # It has no colour of its own, whatever the risk.
@@ -241,7 +252,7 @@ def test_what_to_do_next_stands_below_each_answer(finding: Finding, tiny_model: 
 def test_a_refusal_says_how_to_send_a_better_picture_and_an_error_does_not() -> None:
     refusal = AdmissionError([Reason("colourful", "It is in colour.")])
     text = Parsed(view.failure(refusal, "abc")).text
-    for sentence in (*steps_for(None), *DANGER_SIGNS, SOURCE):
+    for sentence in (*steps_for(None), *HELP_AT_ONCE, SOURCE):
         assert text.count(sentence) == 1
     assert "What to do next" not in Parsed(view.failure(UnsupportedFormatError("Words."), "abc")).text
 
@@ -250,6 +261,41 @@ def test_a_forced_answer_says_it_too(finding: Finding, tiny_model: PneumoNet) ->
     forced = replace(finding, risk=Risk.INDETERMINATE, admission=replace(finding.admission, accepted=False))
     assert steps_for(None)[0] in _result(forced, tiny_model).text
     assert steps_for(None)[0] not in _result(replace(finding, risk=Risk.INDETERMINATE), tiny_model).text
+
+
+def test_an_answer_given_anyway_says_why_the_film_was_refused(finding: Finding, tiny_model: PneumoNet) -> None:
+    reasons = (Reason("colourful", said("It is in colour, {share:.0%}.", share=0.5)), Reason("too_small", HOSTILE))
+    forced = replace(finding, admission=Admission(False, reasons), warnings=("A warning.",))
+    page = _result(forced, tiny_model)
+    assert page.text.index("A warning.") < page.text.index("Why the film was refused")
+    for words in ("It is in colour, 50%.", HOSTILE):
+        assert page.text.count(words) == 1
+        assert page.text.index("Why the film was refused") < page.text.index(words)
+    assert page.all("script") == []
+    assert "refused" not in _result(finding, tiny_model).text
+
+
+def test_page_and_report_have_the_same_signs(finding: Finding, tiny_model: PneumoNet) -> None:
+    film, config = encoded(phantom()), tiny_model.snapshot.config
+    report = Report(finding, finding.film, film, tiny_model.info, config, "0")
+    heading, signs = report.danger_signs
+    html = view.result(finding, config, "0", 1.0)
+    (shown,) = re.findall(r'<h4>([^<]*)</h4><ul class="pn-signs">(.*?)</ul>', html)
+    assert (unescape(shown[0]), [unescape(sign) for sign in re.findall("<li>(.*?)</li>", shown[1])]) == (
+        heading, [*signs],
+    )  # fmt: skip
+    assert any("under two months" in sign for sign in signs)
+
+
+def test_every_percentage_on_the_page_keeps_its_order(finding: Finding, tiny_model: PneumoNet) -> None:
+    arabic = LANGUAGES["ar"]
+    html = view.result(finding, tiny_model.snapshot.config, "0", 1.0, language=arabic)
+    shown = re.sub(r"<(figure|p|li)\b.*?</\1>", "", html, flags=re.S)
+    isolated = re.findall(r"<bdi>([\d.]+%)</bdi>", shown)
+    # The headline, three meters, the axis of three, and three of each backbone.
+    assert len(isolated) == 1 + 3 + 3 + 6
+    assert isolated[0] == arabic.number(f"{finding.confidence:.2%}")
+    assert not re.findall(r">[^<]*\d%[^<]*<(?!/bdi)", shown)
 
 
 def test_examples_are_read_from_their_folder(tmp_path: Path) -> None:
