@@ -8,12 +8,14 @@ from typing import Final
 
 import cv2
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
-from pneumonet.finding import DISCLAIMER
+from pneumonet.finding import DISCLAIMER, RESEARCH_USE
+from pneumonet.language import ENGLISH, Language
 from pneumonet.rendering import png
+from pneumonet.web.languages import language_asked, spoken
 
 # As page.css has them: --pn-page, light and dark, and --pn-accent and --pn-on-accent.
 PAGE_LIGHT: Final = "#f5f7f9"
@@ -32,8 +34,16 @@ _DAY: Final = {"Cache-Control": "max-age=86400"}
 _OVERSAMPLING: Final = 4
 
 
-def manifest() -> dict[str, object]:
-    """Return the web app manifest."""
+def manifest(language: Language = ENGLISH) -> dict[str, object]:
+    """Return the web app manifest.
+
+    Args:
+        language: Of its words.
+    """
+    reads = language(
+        "Reads a frontal chest X-ray of a child as normal, bacterial or viral pneumonia, and shows what influenced the "
+        "answer."
+    )
     icons = [
         {
             "src": f"icons/{name}",
@@ -45,14 +55,15 @@ def manifest() -> dict[str, object]:
         if not name.startswith("apple")
     ]
     return {
-        "name": "PneumoNet, for research use only",
+        "name": f"PneumoNet. {language(RESEARCH_USE)}",
         "short_name": "PneumoNet",
-        "description": f"Reads a frontal chest X-ray of a child. {DISCLAIMER}",
+        "description": " ".join(filter(None, (reads, language(DISCLAIMER), language.review_notice))),
         "id": "./",
         "start_url": "./",
         "scope": "./",
         "display": "standalone",
-        "lang": "en",
+        "lang": language.tag,
+        "dir": language.direction,
         "background_color": PAGE_LIGHT,
         "theme_color": PAGE_LIGHT,
         "icons": icons,
@@ -131,8 +142,9 @@ def routes() -> APIRouter:
 
     @router.head("/manifest.json", include_in_schema=False)
     @router.get("/manifest.json", include_in_schema=False)
-    async def get_manifest() -> JSONResponse:
-        return JSONResponse(manifest(), media_type="application/manifest+json")
+    async def get_manifest(request: Request) -> JSONResponse:
+        language = language_asked(request)
+        return JSONResponse(manifest(language), headers=spoken(language), media_type="application/manifest+json")
 
     def add(name: str, side: int, is_maskable: bool) -> None:
         async def get_icon() -> Response:

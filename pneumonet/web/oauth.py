@@ -182,8 +182,10 @@ def sign_in_page(language: Language, error: PneumoNetError | None = None) -> HTM
     note = language("This server answers listed accounts only. The sign-in opens in a tab of its own.")
     body = (
         f'<!doctype html><html lang="{language.tag}" dir="{language.direction}"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>PneumoNet</title></head>'
-        '<body style="font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><title>PneumoNet</title></head>'
+        '<body style="background:Canvas;color:CanvasText;font:1rem/1.5 system-ui,sans-serif;max-width:40rem;'
+        'margin:3rem auto;padding:0 1rem">'
         f"<main><h1>PneumoNet</h1>{why}<p>{escape(note)}</p>"
         # A frame of another site may keep no cookie: the tab is not in one.
         f'<p><a href="{LOGIN_ROUTE}" target="_blank">{escape(link)}</a></p></main></body></html>'

@@ -1,7 +1,6 @@
 """The page for everyone: the viewer, by keyboard, on a phone, in the dark, and to copy from."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +110,6 @@ def _tab_to(page: Any, selector: str) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError(f"{selector} is out of the keyboard's reach")
-
-
-def test_the_footer_tells_of_the_two_endpoints(visit: Visit) -> None:
-    page = visit()
-    page.click("footer .show-api")
-    page.wait_for_selector("text=API endpoints")
-    assert set(re.findall(r"API name: (\S+)", page.inner_text("body"))) == {"/predict", "/explain"}
 
 
 _CONTRASTS = """() => {

@@ -23,6 +23,14 @@ _NAMES = re.compile(
 )
 
 
+# Of each number: whether its first digit is left of its last character.
+_ORDER = """selector => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility()).map((e) => {
+  const [text, range] = [e.firstChild, document.createRange()];
+  const left = (at) => (range.setStart(text, at), range.setEnd(text, at + 1), range.getBoundingClientRect().x);
+  return left(0) < left(text.length - 1);
+})"""
+
+
 def _spoken(page: Any) -> tuple[str, str]:
     return page.get_attribute("html", "lang"), page.get_attribute("html", "dir")
 
@@ -46,6 +54,9 @@ def test_the_browsers_language_is_the_pages(
     for english in (DISPLAY_NAMES[told["prediction"].replace(" ", "_")], told["risk_level"], HEATMAP_NOTE):
         assert language(english) in text
     assert language.number(told["confidence"]) in text
+    assert page.evaluate(_ORDER, "#result bdi") == [True] * 7
+    name = page.locator("#film-file .filename")
+    assert name.evaluate("e => [getComputedStyle(e).direction, getComputedStyle(e).unicodeBidi]") == ["ltr", "isolate"]
     page.screenshot(path=artifacts / f"result-1280-{tag}.png", full_page=True)
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -60,7 +71,9 @@ def test_no_english_sentence_is_left(visit: Visit, films: Path, tag: str) -> Non
     page.wait_for_function(f"document.documentElement.lang === '{tag}'")
     choose(page, films / "film.jpg")
     analyse(page)
-    page.evaluate("document.querySelectorAll('footer, #examples, #language, .pn-next').forEach(e => e.remove())")
+    # Gradio's would be in the browser's language, and its panel in English.
+    assert page.locator("footer, .api-docs").count() == 0
+    page.evaluate("document.querySelectorAll('#examples, #language, .pn-next').forEach(e => e.remove())")
     shown = page.evaluate(
         "() => [document.body.innerText, ...[...document.querySelectorAll('main [aria-label], main [alt]')]"
         ".map(e => e.getAttribute('aria-label') || e.getAttribute('alt'))]"
@@ -115,6 +128,7 @@ def test_a_refusal_is_said_again_too_and_can_be_answered(visit: Visit, site: Run
 def test_the_address_outweighs_the_browser(visit: Visit, site: Running) -> None:
     page = visit(f"{site.url}/?lang=ja", locale="de")
     page.wait_for_function("document.documentElement.lang === 'ja'")
+    assert page.get_attribute("link[rel=manifest]", "href") == "manifest.json?lang=ja"
     assert page.inner_text("#analyse").strip() == LANGUAGES["ja"](view.ANALYSE)
     page = visit(f"{site.url}/?lang=xx", locale="sv")
     assert page.inner_text("#analyse").strip() == ENGLISH(view.ANALYSE)

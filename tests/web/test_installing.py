@@ -1,11 +1,14 @@
 """The web app manifest and the icons."""
 
 import io
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pneumonet.finding import DISCLAIMER, RESEARCH_USE
+from pneumonet.language import LANGUAGES
 from pneumonet.web import installing, view
 from tests.web.conftest import Running
 
@@ -23,7 +26,8 @@ def test_the_manifest_is_ours_and_all_that_it_names_is_there(running: Running) -
         assert answer.headers["content-type"] == "application/manifest+json"
         manifest = answer.json()
         assert (manifest["short_name"], manifest["display"]) == ("PneumoNet", "standalone")
-        assert "research use only" in manifest["name"]
+        assert "Research use only" in manifest["name"]
+        assert (manifest["lang"], manifest["dir"]) == ("en", "ltr")
         sizes = {(icon["sizes"], icon["purpose"]) for icon in manifest["icons"]}
         assert sizes == {("192x192", "any"), ("512x512", "any"), ("512x512", "maskable")}
         for icon in manifest["icons"]:
@@ -32,6 +36,24 @@ def test_the_manifest_is_ours_and_all_that_it_names_is_there(running: Running) -
             side = int(icon["sizes"].split("x")[0])
             assert Image.open(io.BytesIO(picture.content)).size == (side, side)
             assert len(picture.content) < 30_000
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [("?lang=ar", {}), ("", {"Cookie": "pneumonet-language=ar"}), ("", {"Accept-Language": "ar-EG, de;q=0.5"})],
+    ids=["address", "cookie", "browser"],
+)
+def test_the_manifest_is_in_the_visitor_s_language(running: Running, query: str, headers: dict[str, str]) -> None:
+    arabic = LANGUAGES["ar"]
+    with running.http() as http:
+        answer = http.get(f"/manifest.json{query}", headers=headers)
+    manifest = answer.json()
+    assert (manifest["lang"], manifest["dir"]) == ("ar", "rtl")
+    assert arabic(RESEARCH_USE) in manifest["name"]
+    assert arabic(DISCLAIMER) in manifest["description"]
+    assert not re.search("[A-Za-z]{4,} [A-Za-z]", manifest["description"])
+    assert answer.headers["content-language"] == "ar"
+    assert {"Accept-Language", "Cookie"} <= set(answer.headers["vary"].split(", "))
 
 
 def test_no_address_leaves_the_prefix(running: Running) -> None:

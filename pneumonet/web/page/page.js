@@ -216,6 +216,7 @@
       if (!document.activeElement || document.activeElement === document.body) byId("language")?.focus();
     }
     set(document.documentElement, "dir", header.dataset.direction);
+    set(document.querySelector("link[rel=manifest]"), "href", `manifest.json?lang=${header.dataset.language}`);
     const words = byId("film-file-words")?.dataset;
     if (!words) return;
     set(filmInput()?.closest("button, [role=button]"), "aria-label", `${words.choose} ${words.drop}`);
@@ -263,7 +264,8 @@
     const heading = panel.querySelector("#result-heading");
     // Whoever has gone on to something else meanwhile keeps the focus there.
     const active = document.activeElement;
-    if (heading && (!active || active === document.body || active.matches("button"))) {
+    const asked = "#analyse, #answer-anyway, .pn-example";
+    if (heading && (!active || active === document.body || active.matches(asked))) {
       heading.focus({ preventScroll: true });
     }
     const { top } = panel.getBoundingClientRect();
