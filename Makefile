@@ -6,7 +6,7 @@ PNEUMONET_PORT ?= 7860
 VERSION ?= 1.0.0
 export PNEUMONET_PORT
 
-.PHONY: run test lint audit bench weights clean
+.PHONY: run test lint audit validators bench weights clean
 
 run: $(VENV)/.app
 	@exec $(BIN)/python app.py
@@ -42,6 +42,12 @@ $(VENV)/.audit: requirements-audit.txt | $(VENV)/.python
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	touch $@
+
+# The FHIR validator of tests/reports/test_fhir.py is a package of npm; without it that one test is skipped.
+validators:
+	@command -v npm >/dev/null || { echo "No npm on this machine: apt-get install npm. Its test stays skipped."; exit 1; }
+	@npm install --no-audit --no-fund --no-package-lock --prefix tests/reports || \
+		{ echo "npm could not install the FHIR validator. Its test stays skipped."; exit 1; }
 
 clean:
 	rm -rf $(VENV)

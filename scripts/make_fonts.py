@@ -2,8 +2,8 @@
 
     python scripts/make_fonts.py [--source /usr/share/fonts]
 
-Run it after a catalogue has changed and `tests/reports/test_fonts.py` finds a character without a shape. The fonts are
-Debian's: `apt install fonts-noto-core fonts-noto-cjk`. It needs fonttools, which fpdf2 brings.
+Run it after a catalogue has changed and `tests/reports/test_languages.py` finds a character without a shape. The fonts
+are Debian's: `apt install fonts-noto-core fonts-noto-cjk`. It needs fonttools, which fpdf2 brings.
 """
 
 import argparse

@@ -165,6 +165,16 @@ def test_a_missing_model_is_one_sentence_and_exit_code_one(tmp_path: Path) -> No
     assert len(process.stderr.strip().splitlines()) == 1
 
 
+def test_spaces_that_do_not_break_are_spaces_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [Image.fromarray(phantom(seed=seed)) for seed in (1, 2)]
+    pages[0].save(tmp_path / "film.tiff", save_all=True, append_images=pages[1:])
+    assert main(["predict", str(tmp_path / "film.tiff"), "--lang", "fr"]) == 0
+    out = capsys.readouterr().out
+    # The catalogue has a no-break space before each colon and semicolon, of one kind or the other.
+    assert "note: Nombre de trames du fichier : 2 ; la trame 1 a \xe9t\xe9 lue." in out
+    assert "\\" not in out
+
+
 def test_sentences_and_reports_are_in_the_language_asked_for(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
