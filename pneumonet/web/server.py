@@ -1,10 +1,12 @@
 """The server: one FastAPI app with the plain routes first and the page after them, and its life as a process."""
 
+import asyncio
 import logging
 import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections import defaultdict
 from functools import partial
@@ -124,6 +126,15 @@ class _Server(uvicorn.Server):
         if self.started:
             print(f"PneumoNet is at {self.address}", flush=True)
             self.loading = self.service.start(on_failure=self._stop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in self.servers:
+            listening.close()
+        # uvicorn would cancel films with the streams of open pages, which end by themselves only when the visitor goes.
+        deadline = time.monotonic() + self.service.settings.request_seconds
+        while self.service.has_work and time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(0.1)
+        await super().shutdown(sockets)
 
     def _stop(self) -> None:
         self.should_exit = True

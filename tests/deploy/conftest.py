@@ -57,12 +57,20 @@ def workers(start_worker: Start) -> list[str]:
     return [start_worker()[0] for _ in range(2)]
 
 
+@pytest.fixture(scope="session")
+def proxy(workers: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """Nginx before both."""
+    folder = tmp_path_factory.mktemp("nginx") / "run"
+    with nginx(folder, workers, PNEUMONET_ROOT_PATH=PREFIX) as running:
+        yield running
+
+
 @pytest.fixture(scope="session", params=["", "consistent"], ids=["by place", "by name"])
-def proxy(
+def hashing(
     request: pytest.FixtureRequest, workers: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Nginx]:
     """Nginx before both, by each of the two ways of hashing that deploy/ uses."""
-    folder = tmp_path_factory.mktemp("nginx") / "run"
+    folder = tmp_path_factory.mktemp("hashing") / "run"
     with nginx(folder, workers, PNEUMONET_ROOT_PATH=PREFIX, NGINX_HASH=request.param) as running:
         yield running
 

@@ -11,6 +11,8 @@ from tests.deploy.dockerfile import ROOT
 
 PLAN = (ROOT / "deploy" / "capacity.md").read_text()
 VISITORS, USE, VCPU, REST, PRICE = 10_000, 0.7, 2, 1, 0.05
+# GiB of a worker; test_manifests.py adds it up and compares the manifests.
+MEMORY = 4
 
 
 def _rate() -> float:
@@ -63,6 +65,10 @@ def test_the_figures_in_the_text_follow_too() -> None:
         f"({Settings().requests_per_minute:,} POST requests a minute",
         f"{2 * films:.0f} a second at T = 120",
         f"from 2 to {workers} takes {doublings} steps",
+        f"`PNEUMONET_OPEN_REQUESTS`, {Settings().open_requests} by worker",
+        f"the {Settings().open_requests + 1}st page",
+        f"{workers} workers take some {int(workers) * Settings().open_requests:,} of its pages",
+        f"{workers} · {MEMORY} GiB = {int(workers) * MEMORY} GiB must be there beside the {vcpu} vCPU",
     ):
         assert said in " ".join(PLAN.split()), said
     assert vcpu == workers * VCPU + REST

@@ -42,6 +42,14 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert not any(fnmatch("pneumonet", line) for line in lines[1:] if not line.startswith("!"))
 
 
+def test_what_a_setting_needs_beside_the_app_is_installed() -> None:
+    # Whoever injects OTEL_EXPORTER_OTLP_ENDPOINT into every pod is not to end its start.
+    [installed] = [text for text in stages()["build"].all("RUN") if "requirements.txt" in text]
+    for name in ("requirements-otel.txt", "requirements-redis.txt"):
+        assert f"-r /build/{name}" in installed
+        assert name in stages()["build"].copied
+
+
 @pytest.fixture
 def image(tmp_path: Path, tiny_snapshot: Path) -> tuple[Path, dict[str, str]]:
     """The folder that the image would hold, with tiny weights, and the environment that it would set."""

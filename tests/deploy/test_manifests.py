@@ -13,8 +13,10 @@ import yaml
 
 from pneumonet import __version__, settings
 from pneumonet.settings import Settings
-from pneumonet.web import metrics
+from pneumonet.web import bodies, held, metrics, server, service, tidying, uploads
 from tests.deploy.dockerfile import ROOT, stages
+from tests.deploy.test_capacity import MEMORY
+from tests.reading.test_memory import MOST_BYTES_A_PIXEL as BYTES_A_PIXEL
 
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
@@ -25,6 +27,7 @@ AZURE = yaml.safe_load((DEPLOY / "azure.yaml").read_text())["properties"]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "pneumonet.json").read_text())
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
 PORT, PROXY_PORT = 7860, 8080
+PASSED_OVER = "max_fails=2 fail_timeout=10s"
 Environment = dict[str, str]
 
 
@@ -83,6 +86,7 @@ def test_the_app_and_the_proxy_agree(manifest: str) -> None:
         assert int(proxy["PNEUMONET_MAX_UPLOAD_MB"]) * 1_000_000 == asked.max_upload_bytes
         as_base64 = asked.max_upload_bytes * 4 / 3 + 64 * 1024
         assert int(proxy["NGINX_MAX_BODY"].removesuffix("m")) * 2**20 > as_base64
+        # One deadline for a film, its picture and its report: nginx hears of the answer in this time, whatever it is.
         assert int(proxy["NGINX_READ_SECONDS"]) > asked.request_seconds
         assert proxy["NGINX_LISTEN"] == str(PROXY_PORT)
 
@@ -95,16 +99,19 @@ def test_the_proxy_finds_its_workers_and_they_find_redis(manifest: str) -> None:
     assert ports == {6379}
     if manifest == "azure":
         addresses = {f"127.0.0.1:{worker['PNEUMONET_PORT']}" for worker in workers}
-        assert set(re.findall(r"server ([\d.:]+);", proxy["NGINX_WORKERS"])) == addresses
+        assert set(re.findall(rf"server ([\d.:]+) {PASSED_OVER};", proxy["NGINX_WORKERS"])) == addresses
         assert len(addresses) == 2
         assert hosts == {"127.0.0.1"}
     elif manifest == "compose":
-        assert proxy["NGINX_WORKERS"] == f"server app:{PORT};"
+        assert proxy["NGINX_WORKERS"] == f"server app:{PORT} resolve {PASSED_OVER};"
+        # Docker's own DNS, in each of its networks; without `resolve` a new worker would be found at a restart only.
+        assert proxy["NGINX_RESOLVER"].startswith("resolver 127.0.0.11 valid=")
         assert proxy["NGINX_HASH"] == "", "a consistent hash goes round where one name has several addresses"
         assert hosts <= COMPOSE.keys()
     else:
         name = re.fullmatch(
-            r"server ([\w-]+)\.default\.svc\.cluster\.local service=(\w+) resolve;", proxy["NGINX_WORKERS"]
+            rf"server ([\w-]+)\.default\.svc\.cluster\.local service=(\w+) resolve {PASSED_OVER};",
+            proxy["NGINX_WORKERS"],
         )
         assert name is not None
         service = _of_cluster("Service")[name[1]]
@@ -120,7 +127,8 @@ def test_every_image_has_a_version() -> None:
     images += [
         container["image"]
         for deployment in _of_cluster("Deployment").values()
-        for container in deployment["template"]["spec"]["containers"]
+        for kind in ("initContainers", "containers")
+        for container in deployment["template"]["spec"].get(kind, [])
     ]
     images += [container["image"] for container in _azure().values()]
     assert len(images) > 10
@@ -223,6 +231,82 @@ def test_a_worker_computes_with_as_many_threads_as_it_has_cores(manifest: str) -
     }
     workers, _ = _environments()[manifest]
     assert {int(worker["OMP_NUM_THREADS"]) for worker in workers} == {math.ceil(float(cores[manifest]))}
+
+
+def test_resolving_again_needs_a_newer_nginx_than_1_27_2() -> None:
+    version = re.fullmatch(r"nginx:(\d+)\.(\d+)\.(\d+)-alpine", stages()["proxy"].base)
+    assert version is not None
+    assert tuple(map(int, version.groups())) >= (1, 27, 3)
+
+
+def test_a_worker_that_stops_has_time_to_end_its_films() -> None:
+    needed = Settings().request_seconds + server._SHUTDOWN_SECONDS
+    pod = _of_cluster("Deployment")["pneumonet"]["template"]["spec"]
+    slept = int(_container("pneumonet")["lifecycle"]["preStop"]["exec"]["command"][1])
+    # The answer of a name that nginx has is valid for so long, and then the pod is out of it.
+    known = re.search(r"valid=(\d+)s", _listed(_container("pneumonet-proxy")["env"])["NGINX_RESOLVER"])
+    assert known is not None
+    assert slept > int(known[1])
+    assert pod["terminationGracePeriodSeconds"] > slept + needed
+    assert int(COMPOSE["app"]["stop_grace_period"].removesuffix("s")) > needed
+
+
+@pytest.mark.parametrize("manifest", ["compose", "kubernetes"])
+def test_what_is_pulled_and_converted_lies_on_a_volume_and_not_in_memory(manifest: str) -> None:
+    workers, _ = _environments()[manifest]
+    if manifest == "compose":
+        mounted = {volume.split(":")[1] for volume in COMPOSE["app"]["volumes"]}
+    else:
+        volumes = _of_cluster("Deployment")["pneumonet"]["template"]["spec"]["volumes"]
+        on_disk = {volume["name"] for volume in volumes if volume["emptyDir"].get("medium") != "Memory"}
+        mounted = {m["mountPath"] for m in _container("pneumonet")["volumeMounts"] if m["name"] in on_disk}
+    for worker in workers:
+        for name in ("HF_HOME", "PNEUMONET_CACHE_DIR"):
+            assert any(Path(worker[name]).is_relative_to(place) for place in mounted), name
+
+
+def test_the_image_s_own_conversion_is_copied_to_the_volume_that_hides_it() -> None:
+    pod = _of_cluster("Deployment")["pneumonet"]["template"]["spec"]
+    [first] = pod["initContainers"]
+    [app] = pod["containers"]
+    [volume] = first["volumeMounts"]
+    place = stages()["app"].environment["PNEUMONET_CACHE_DIR"]
+    assert {"name": volume["name"], "mountPath": place} in app["volumeMounts"]
+    assert first["command"][2:] == [f"{place}/.", volume["mountPath"]]
+    assert first["image"] == app["image"]
+    assert first["securityContext"] == app["securityContext"]
+
+
+def test_a_worker_s_memory_is_the_sum_of_what_visitors_can_fill() -> None:
+    readme = (DEPLOY / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (\d+) \|$", readme, re.MULTILINE))
+    most, decoded = Settings().max_pixels, service._AT_ONCE + service._PREVIEWS_AT_ONCE + service._REPORTS_AT_ONCE
+    assert Settings().decoding_pixels == most, "one of the largest at a time"
+    expected = {
+        "one film of 40 MP": BYTES_A_PIXEL * most,
+        "six decoded films": 4 * most * decoded,
+        "films that pages hold": held._HELD_BYTES,
+        "uploads": uploads._HELD_BYTES,
+        "overlays": uploads._HELD_BYTES,
+        "bodies that arrive": bodies._IN_FLIGHT_BYTES,
+        "answers that nobody": tidying._UNREAD_BYTES,
+    }
+    told = {what: int(value) for row, value in rows.items() for what in expected if row.startswith(what)}
+    assert told == {what: round(value / 1e6) for what, value in expected.items()}
+    [base] = [int(value) for row, value in rows.items() if row.startswith("code, weights")]
+    assert int(rows["sum"]) == base + sum(told.values())
+    measured = re.search(
+        r"peak memory of the server[^|]*\|[^|]*\| (\d+) MiB", (ROOT / "docs/performance.md").read_text()
+    )
+    assert measured is not None
+    assert int(measured[1]) * 2**20 <= base * 1e6
+    limits = {
+        int(COMPOSE["app"]["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) * 2**30,
+        int(_container("pneumonet")["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30,
+        *(_azure()[name]["resources"]["requests"]["memoryInGB"] * 1e9 for name in ("app-1", "app-2")),
+    }
+    assert min(limits) > int(rows["sum"]) * 1e6
+    assert f"{MEMORY} GiB ({round(MEMORY * 2**30 / 1e6)} MB)" in readme
 
 
 def _expressions() -> list[str]:

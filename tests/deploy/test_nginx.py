@@ -1,6 +1,7 @@
 """Two workers behind Debian's nginx with deploy/nginx.conf: whoever asks must not notice."""
 
 import base64
+import contextlib
 import json
 import re
 import socket
@@ -70,6 +71,27 @@ def _ask_as_page(visitor: httpx.Client, session: str, film: bytes) -> list[tuple
     return [(at, json.loads(line.removeprefix("data: "))) for at, line in stream]
 
 
+@contextlib.contextmanager
+def _listening(backlog: int = 128) -> Iterator[socket.socket]:
+    """Listen and say nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(backlog)
+        yield listener
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[str]:
+    """Yield an address at which a connection is neither taken nor refused, as of a machine that is gone."""
+    with _listening(backlog=0) as listener, contextlib.ExitStack() as stack:
+        # Of a full line Linux drops whoever comes next.
+        with contextlib.suppress(TimeoutError):
+            for _ in range(10):
+                stack.enter_context(socket.create_connection(listener.getsockname(), 0.2))
+            raise AssertionError("the line is never full")
+        yield "{}:{}".format(*listener.getsockname())
+
+
 def _without(pattern: str) -> Callable[[str], str]:
     def change(template: str) -> str:
         changed = re.sub(pattern, "", template)
@@ -88,26 +110,26 @@ def test_the_template_with_the_defaults_of_the_image_is_valid(tmp_path: Path) ->
 
 
 class TestStickiness:
-    def test_gradio_client_asks_and_downloads(self, proxy: Nginx, film: bytes, tmp_path: Path) -> None:
+    def test_gradio_client_asks_and_downloads(self, hashing: Nginx, film: bytes, tmp_path: Path) -> None:
         (tmp_path / "film.png").write_bytes(film)
         for _ in range(3):
-            client = Client(proxy.url + PAGE, verbose=False, analytics_enabled=False, download_files=tmp_path)
+            client = Client(hashing.url + PAGE, verbose=False, analytics_enabled=False, download_files=tmp_path)
             finding, picture = client.predict(handle_file(tmp_path / "film.png"), api_name="/predict")
             client.close()
             assert finding["prediction"]
             assert Path(picture).read_bytes()[:4] == b"\x89PNG"
 
-    def test_curl_keeps_its_worker_by_its_address(self, proxy: Nginx, film: bytes) -> None:
+    def test_curl_keeps_its_worker_by_its_address(self, hashing: Nginx, film: bytes) -> None:
         workers = set()
         for last in range(2, 10):
-            with _visitor(proxy.url, f"127.0.0.{last}") as visitor:
+            with _visitor(hashing.url, f"127.0.0.{last}") as visitor:
                 assert _ask_as_curl(visitor, film) == "event: complete"
-                workers.add(proxy.worker_of(visitor.get(f"{PREFIX}/health").headers["x-request-id"]))
+                workers.add(hashing.worker_of(visitor.get(f"{PREFIX}/health").headers["x-request-id"]))
         assert len(workers) == 2, "with one worker asked, this shows nothing"
 
-    def test_browsers_behind_one_address_are_spread_and_keep_their_workers(self, proxy: Nginx, film: bytes) -> None:
+    def test_browsers_behind_one_address_are_spread_and_keep_their_workers(self, hashing: Nginx, film: bytes) -> None:
         def visit(number: int) -> set[str]:
-            with _visitor(proxy.url) as browser:
+            with _visitor(hashing.url) as browser:
                 page = browser.get(PAGE)
                 assert re.fullmatch(
                     rf"pneumonet_worker=[0-9a-f]{{32}}; Path={PAGE}; HttpOnly; SameSite=Lax", page.headers["set-cookie"]
@@ -117,7 +139,7 @@ class TestStickiness:
                 completed = [m for m in messages if m["msg"] == "process_completed"]
                 assert [m["success"] for m in completed] == [True], messages
                 ids = [browser.get(f"{PREFIX}/health").headers["x-request-id"] for _ in range(3)]
-            return {proxy.worker_of(request_id) for request_id in ids}
+            return {hashing.worker_of(request_id) for request_id in ids}
 
         with ThreadPoolExecutor(4) as pool:
             visited = list(pool.map(visit, range(8)))
@@ -136,13 +158,13 @@ class TestStickiness:
                         outcomes.append("refused")
         assert "event: complete" not in outcomes
 
-    def test_a_cookie_of_another_shape_does_not_choose(self, proxy: Nginx) -> None:
-        with _visitor(proxy.url) as visitor:
-            by_address = proxy.worker_of(visitor.get(f"{PREFIX}/health").headers["x-request-id"])
+    def test_a_cookie_of_another_shape_does_not_choose(self, hashing: Nginx) -> None:
+        with _visitor(hashing.url) as visitor:
+            by_address = hashing.worker_of(visitor.get(f"{PREFIX}/health").headers["x-request-id"])
             for forged in ("a", "z" * 32, "0" * 33, "../x"):
                 headers = {"Cookie": f"pneumonet_worker={forged}"}
                 answer = visitor.get(f"{PREFIX}/health", headers=headers)
-                assert proxy.worker_of(answer.headers["x-request-id"]) == by_address
+                assert hashing.worker_of(answer.headers["x-request-id"]) == by_address
                 assert "pneumonet_worker=" in visitor.get(PAGE, headers=headers).headers["set-cookie"]
 
     def test_plain_films_of_one_caller_are_shared_out(self, proxy: Nginx, film: bytes) -> None:
@@ -236,7 +258,11 @@ class TestLimits:
         conf = rendered()
         patience = re.search(r"proxy_read_timeout (\d+)s;", conf)
         assert patience is not None
+        # A film, its picture and its report have this one deadline together (test_times.py).
         assert Settings().request_seconds < int(patience[1]) <= 2 * Settings().request_seconds
+        again = re.search(r"proxy_next_upstream_timeout (\d+)s;", conf)
+        assert again is not None
+        assert int(again[1]) < int(patience[1]), "what was sent would be sent to a second worker"
         body = re.search(r"client_max_body_size (\d+)m;", conf)
         assert body is not None
         as_base64 = Settings().max_upload_bytes * 4 / 3 + 64 * 1024
@@ -328,6 +354,43 @@ class TestFailures:
                 assert _ask_as_curl(visitor, film) == "event: complete"
                 assert visitor.post(PREDICT, files={"file": ("film.png", film)}).status_code == 200
                 visitor.close()
+
+    def test_a_worker_whose_machine_is_gone_is_passed_over(
+        self, workers: list[str], film: bytes, tmp_path: Path
+    ) -> None:
+        def impatient(template: str) -> str:
+            return template.replace("proxy_connect_timeout 3s", "proxy_connect_timeout 200ms")
+
+        with (
+            _deaf() as deaf,
+            nginx(tmp_path / "run", [deaf, workers[0]], impatient, PNEUMONET_ROOT_PATH=PREFIX) as proxy,
+        ):
+            answer = httpx.post(proxy.url + PREDICT, files={"file": ("film.png", film)}, timeout=60)
+            assert answer.status_code == 200
+            tried = {proxy.worker_of(answer.headers["x-request-id"])}
+            for last in range(2, 10):
+                with _visitor(proxy.url, f"127.0.0.{last}") as visitor:
+                    health = visitor.get(f"{PREFIX}/health")
+                    assert health.status_code == 200
+                    tried.add(proxy.worker_of(health.headers["x-request-id"]))
+        assert f"{deaf}, {workers[0]}" in tried, "without one that was tried in vain, this shows nothing"
+
+    def test_what_a_worker_was_sent_is_sent_to_no_other(self, tmp_path: Path) -> None:
+        def impatient(template: str) -> str:
+            return template.replace("proxy_next_upstream_timeout 10s", "proxy_next_upstream_timeout 500ms")
+
+        with _listening() as first, _listening() as second:
+            names = ["{}:{}".format(*listener.getsockname()) for listener in (first, second)]
+            with nginx(tmp_path / "run", names, impatient, PNEUMONET_ROOT_PATH=PREFIX, NGINX_READ_SECONDS="1") as proxy:
+                asked = [("POST", PREDICT, b"x"), ("POST", f"{API}/upload", b"x"), ("GET", f"{PREFIX}/health", None)]
+                with ThreadPoolExecutor(3) as pool:
+                    sent = [
+                        pool.submit(httpx.request, method, proxy.url + path, content=body, timeout=60)
+                        for method, path, body in asked
+                    ]
+                    told = [answer.result().json()["code"] for answer in sent]
+                assert told == ["took_too_long"] * 3
+                assert [line["worker"] for line in proxy.lines() if "," in line["worker"]] == []
 
     def test_when_no_worker_is_there_it_is_said_in_json(self, tmp_path: Path) -> None:
         with socket.socket() as taken:
