@@ -13,7 +13,11 @@ from pneumonet.settings import Settings
 
 def test_a_job_names_no_secret(tiny_model: PneumoNet) -> None:
     settings = Settings.from_environment(
-        {"PNEUMONET_AUTH": "reader:s3cret", "PNEUMONET_REDIS_URL": "redis://:s3cret@cache"}
+        {
+            "PNEUMONET_AUTH": "reader:s3cret",
+            "PNEUMONET_REDIS_URL": "redis://:s3cret@cache",
+            "PNEUMONET_CACHE_SECONDS": "60",
+        }
     )
     job = Job.of(settings, tiny_model.snapshot, force=False, threads=1)
     assert "s3cret" not in json.dumps(dict(job.environment)) + repr(job)

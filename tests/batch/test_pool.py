@@ -199,11 +199,9 @@ def test_films_of_an_accelerator_go_in_groups_and_one_that_ends_its_process_cost
     with WorkerPool(_job(tmp_path)) as pool:
         codes = _codes(pool, *names)
     assert sorted(codes) == sorted({*names, "worker_died"} - {"end"})
-    assert scripted.sent[0] == (1, names[:8])
-    assert scripted.sent[1] == (1, names[8:])
-    # After that it is alone, twice, and so is whoever shared a pass with what failed.
-    assert [sent for _, sent in scripted.sent].count(["end"]) == 2
-    assert {len(sent) for _, sent in scripted.sent if {"a", "h"} & set(sent)} == {8, 3, 1}
+    # The second group was not begun when its process ended. Whoever shared a pass with what failed is alone after it.
+    assert [sent for _, sent in scripted.sent if len(sent) > 1] == [names[:8], names[8:], names[8:]]
+    assert all([name] in [sent for _, sent in scripted.sent] for name in names if name != "internal_error")
 
 
 @pytest.mark.parametrize(("stop_after", "answered"), [(3, 8), (4, 9), (0, 9)])
