@@ -57,6 +57,11 @@ def test_the_browsers_language_is_the_pages(
     assert page.evaluate(_ORDER, "#result bdi") == [True] * 7
     name = page.locator("#film-file .filename")
     assert name.evaluate("e => [getComputedStyle(e).direction, getComputedStyle(e).unicodeBidi]") == ["ltr", "isolate"]
+    parts = (".filename .stem", ".filename .ext", ".icon-button-wrapper button")
+    stem, suffix, clear = (page.locator(f"#film-file {part}").bounding_box() for part in parts)
+    assert stem["x"] < suffix["x"]
+    # Neither lies beneath the button that takes the film away.
+    assert suffix["x"] + suffix["width"] <= clear["x"] or clear["x"] + clear["width"] <= stem["x"]
     page.screenshot(path=artifacts / f"result-1280-{tag}.png", full_page=True)
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
