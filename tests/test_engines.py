@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pneumonet.engines import open_engine
+from pneumonet import engines
+from pneumonet.engines import Engine, open_engine
 from pneumonet.engines.graph import open_graph
 from pneumonet.engines.openvino import OpenVinoEngine
 from pneumonet.engines.torch import TorchEngine
@@ -37,31 +38,50 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module")
+def committed_cache() -> Path:
+    """The cache that all tests of the committed weights share: converting them takes long, and tiny ones show it too."""
+    return Settings().cache_dir
+
+
 @pytest.fixture(scope="module", params=["tiny", "committed"])
 def snapshot(request: pytest.FixtureRequest, tiny_snapshot: Path) -> Path:
     return tiny_snapshot if request.param == "tiny" else DEFAULT_SNAPSHOT
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_openvino_in_float32_gives_torch_s_features(snapshot: Path, cache: Path, count: int) -> None:
+@pytest.fixture(scope="module")
+def reference() -> PneumoNet:
+    """The committed weights on torch, loaded once."""
+    return PneumoNet.from_pretrained(DEFAULT_SNAPSHOT, engine="torch", device="cpu")
+
+
+def test_openvino_in_float32_gives_torch_s_features(
+    snapshot: Path, cache: Path, request: pytest.FixtureRequest
+) -> None:
     config = SnapshotConfig.read(snapshot)
-    batch = _batch(config, count)
-    reference = TorchEngine.open(snapshot, config, "cpu").features(batch)
-    engine = OpenVinoEngine(open_graph(snapshot, config, cache), precision="float32")
-    ours = engine.features(batch)
-    assert list(ours) == [member.name for member in config.members]
-    for name, features in ours.items():
-        assert features.dtype == np.float32
-        scale = float(np.abs(reference[name]).max())
-        np.testing.assert_allclose(features, reference[name], atol=1e-3 * scale)
+    is_committed = snapshot == DEFAULT_SNAPSHOT
+    by_torch: Engine = (
+        request.getfixturevalue("reference").ensemble.engine
+        if is_committed
+        else TorchEngine.open(snapshot, config, "cpu")
+    )
+    place = request.getfixturevalue("committed_cache") if is_committed else cache
+    engine = OpenVinoEngine(open_graph(snapshot, config, place), precision="float32")
+    for batch in (_batch(config, 1), _batch(config, 3)):
+        expected, ours = by_torch.features(batch), engine.features(batch)
+        assert list(ours) == [member.name for member in config.members]
+        for name, features in ours.items():
+            assert features.dtype == np.float32
+            scale = float(np.abs(expected[name]).max())
+            np.testing.assert_allclose(features, expected[name], atol=1e-3 * scale)
 
 
-def test_the_engine_that_is_chosen_by_itself_answers_as_torch_does(cache: Path) -> None:
+def test_the_engine_that_is_chosen_by_itself_answers_as_torch_does(committed_cache: Path, reference: PneumoNet) -> None:
     """In bfloat16 too, where this CPU has it: label and set the same, probabilities near."""
     config = SnapshotConfig.read(DEFAULT_SNAPSHOT)
-    settings = Settings(cache_dir=cache)
+    settings = Settings(cache_dir=committed_cache)
     film = encoded(phantom(400, 420))
-    by_torch = PneumoNet.from_pretrained(DEFAULT_SNAPSHOT, engine="torch", settings=settings).predict(film, force=True)
+    by_torch = reference.predict(film, force=True)
     chosen = PneumoNet.from_pretrained(DEFAULT_SNAPSHOT, device="cpu", settings=settings)
     assert chosen.ensemble.engine.name == "openvino"
     ours = chosen.predict(film, force=True)
@@ -71,7 +91,7 @@ def test_the_engine_that_is_chosen_by_itself_answers_as_torch_does(cache: Path) 
     for source, maps in by_torch.saliency.items():
         for label, saliency_map in maps.items():
             np.testing.assert_allclose(ours.saliency[source][label], saliency_map, atol=max(0.02, 3 * tolerance))
-    assert any(config.fingerprint in folder.name for folder in (cache / "engines").iterdir())
+    assert any(config.fingerprint in folder.name for folder in (committed_cache / "engines").iterdir())
 
 
 def test_a_second_start_converts_nothing_and_loads_no_torch(tiny_snapshot: Path, tmp_path: Path) -> None:
@@ -166,6 +186,24 @@ def test_openvino_s_own_reporting_is_off() -> None:
     )
     out = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True)
     assert out.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+@pytest.mark.parametrize(("device", "driver", "found", "chosen"), [
+    ("auto", True, False, "openvino"), ("auto", True, True, "torch"), ("auto", False, True, "openvino"),
+    ("cpu", True, True, "openvino"), ("cuda", True, True, "torch"),
+])  # fmt: skip
+def test_a_driver_without_a_device_leaves_openvino_to_be_chosen(
+    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    device: str, driver: bool, found: bool, chosen: str,
+) -> None:  # fmt: skip
+    opened: list[str] = []
+    monkeypatch.setattr(engines, "_may_have_accelerator", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(TorchEngine, "open", lambda *_: opened.append("torch"))
+    monkeypatch.setattr(OpenVinoEngine, "open", lambda *_: opened.append("openvino"))
+    open_engine("auto", device, tiny_snapshot, SnapshotConfig.read(tiny_snapshot), tmp_path)
+    assert opened == [chosen]
 
 
 def test_an_engine_that_cannot_run_there_is_a_clear_error(tiny_snapshot: Path, tmp_path: Path) -> None:

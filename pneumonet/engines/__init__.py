@@ -53,8 +53,8 @@ def open_engine(name: str, device: str, snapshot_path: Path, config: SnapshotCon
         SnapshotError: If a member's weights do not fit.
         ConfigError: If the engine or the device is not there, or they do not go together.
     """
-    on_cpu = device == "cpu" or (device == "auto" and not _may_have_accelerator())
     if name == "auto":
+        on_cpu = device == "cpu" or (device == "auto" and not _has_accelerator())
         name = "openvino" if on_cpu and importlib.util.find_spec("openvino") else "torch"
     if name == "openvino":
         if device not in ("auto", "cpu"):
@@ -65,6 +65,15 @@ def open_engine(name: str, device: str, snapshot_path: Path, config: SnapshotCon
     from pneumonet.engines.torch import TorchEngine
 
     return TorchEngine.open(snapshot_path, config, device)
+
+
+def _has_accelerator() -> bool:
+    """Whether torch finds an accelerator: a driver may lie there without a device, or beside torch's CPU wheels."""
+    if not _may_have_accelerator():
+        return False
+    from pneumonet.engines.torch import has_accelerator
+
+    return has_accelerator()
 
 
 def _may_have_accelerator() -> bool:

@@ -46,6 +46,11 @@ class TorchEngine:
             return {member.config.name: member.features(tensor).float().cpu().numpy() for member in self.members}
 
 
+def has_accelerator() -> bool:
+    """Whether there is a device on this machine that torch can use beside the CPU."""
+    return _device("auto").type != "cpu"
+
+
 def _device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
