@@ -1,13 +1,21 @@
 """Which weights, command and day figures are of, and their file."""
 
+import contextlib
+import importlib.metadata
 import json
+import os
+import platform
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from pneumonet import __version__
 from pneumonet.model import PneumoNet
+
+_MEASURED_PACKAGES: Final = ("torch", "openvino", "numpy", "opencv-python-headless", "pillow", "gradio")
 
 
 def provenance(model: PneumoNet, script: str, given: Sequence[str]) -> dict[str, Any]:
@@ -17,8 +25,31 @@ def provenance(model: PneumoNet, script: str, given: Sequence[str]) -> dict[str,
         "model": model.info.to_dict(),
         "engine": f"{engine.name}, {engine.precision}",
         "command": command_line(script, given),
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": today(),
     }
+
+
+def today() -> str:
+    """Return the day in UTC, as ISO 8601 has it."""
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def machine() -> dict[str, Any]:
+    """Return what times and memory depend on beside the weights: processor, threads, versions."""
+    versions = {name: importlib.metadata.version(name) for name in _MEASURED_PACKAGES}
+    return {
+        "cpu": _cpu(),
+        "threads": os.cpu_count(),
+        "versions": {"pneumonet": __version__, "python": platform.python_version(), **versions},
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if match:
+            return match[1]
+    return platform.processor()
 
 
 def write_report(report: dict[str, Any], path: Path | None) -> None:
