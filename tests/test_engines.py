@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def committed_cache() -> Path:
-    """The cache that all tests of the committed weights share: converting them takes long, and tiny ones show it too."""
+    """The cache that all tests of the committed weights share: converting takes long, and the tiny ones show it too."""
     return Settings().cache_dir
 
 
