@@ -245,6 +245,19 @@ def test_a_model_that_is_still_loading_is_said_to_be(
         page.wait_for_selector("#result .pn-result")
 
 
+def test_who_asks_too_often_is_told_on_the_page(
+    visit: Visit, films: Path, tiny_snapshot: Path, tiny_model: PneumoNet, tmp_path: Path
+) -> None:
+    # The upload is the one request of this minute.
+    settings = Settings(model=str(tiny_snapshot), device="cpu", requests_per_minute=1)
+    with serving(settings, lambda: tiny_model, tmp_path, build=None) as stingy:
+        page = visit(stingy.url)
+        page.set_input_files("#film-file input[type=file]", films / "film.jpg")
+        page.wait_for_selector("text=Too many requests came from your address.")
+        assert page.is_enabled("#analyse")
+        assert page.locator("#result .pn-empty").count() == 1
+
+
 def test_leaving_the_page_forgets_the_film(visit: Visit, films: Path, held_films: HeldFilms) -> None:
     page = visit()
     wait_until(lambda: len(held_films) == 0)

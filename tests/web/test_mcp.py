@@ -25,6 +25,7 @@ from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web.server import create_app
 from pneumonet.web.service import Service
+from pneumonet.web.turns import Turns
 from tests.support.films import encoded, phantom
 from tests.web.conftest import (
     LIMIT_BYTES,
@@ -38,7 +39,9 @@ from tests.web.conftest import (
     unforeseen,
     wait_until,
 )
+from tests.web.test_bad_input import huge_png
 from tests.web.test_endpoints import GRADIO_KEYS
+from tests.web.test_faults import faults_counted, lines_of_requests
 from tests.web.test_life import SlowModel
 from tests.web.test_login import _basic
 from tests.web.test_privacy import NAME, traces
@@ -234,6 +237,7 @@ def test_a_refused_film_tells_why_and_force_answers_it(agents: Running) -> None:
         ({"file": data_uri(b"x"), "force": "yes"}, "bad_request"),
         ({"file": data_uri(b"x"), "frame": 1}, "bad_request"),
         ({"file": data_uri(bytes(LIMIT_BYTES + 1))}, "file_too_large"),
+        ({"file": data_uri(huge_png())}, "too_many_pixels"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -241,6 +245,48 @@ def test_what_is_wrong_is_an_answer_in_words(agents: Running, arguments: dict[st
     answer, result = call(agents, arguments)
     assert (result.isError, answer["code"]) == (True, code)
     assert set(answer) == {"error", "code", "hint", "request_id"}
+
+
+@pytest.mark.parametrize(("films", "code"), [(Turns(1, 0, 60), "busy"), (Turns(1, 1, 0), "took_too_long")])
+def test_a_full_queue_and_a_time_that_is_over_are_answers_in_words(
+    agents: Running, good_film: bytes, monkeypatch: pytest.MonkeyPatch, films: Turns, code: str
+) -> None:
+    monkeypatch.setattr(agents.service, "films", films)
+    answer, result = call(agents, {"file": data_uri(good_film)})
+    assert (result.isError, answer["code"]) == (True, code)
+    assert answer["hint"]
+
+
+def test_a_heatmap_is_drawn_in_the_turn_of_its_film_and_its_fault_is_the_film_s(
+    agents: Running, good_film: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    present = []
+
+    def fails(_: Any) -> Any:
+        present.append(agents.service.films.present)
+        raise ZeroDivisionError(NAME)
+
+    monkeypatch.setattr("pneumonet.web.agents.overlay", fails)
+    caplog.set_level("INFO", "pneumonet")
+    answer, result = call(agents, {"file": data_uri(good_film)})
+    assert (result.isError, answer["code"], present) == (True, "internal_error", [1])
+    assert lines_of_requests(caplog).count(("mcp", "/gradio_api/mcp", "internal_error")) == 1
+
+
+def test_a_fault_outside_a_film_s_answer_is_counted_and_logged(
+    agents: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError(NAME)
+
+    monkeypatch.setattr("pneumonet.web.agents._film_of", fails)
+    caplog.set_level("INFO", "pneumonet")
+    before = faults_counted()
+    answer, result = call(agents, {"file": "film"})
+    assert (result.isError, answer["code"]) == (True, "internal_error")
+    assert faults_counted() == before + 1
+    assert lines_of_requests(caplog).count(("mcp", "/gradio_api/mcp", "internal_error")) == 1
+    assert NAME not in caplog.text
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "HTTP"])

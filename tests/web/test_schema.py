@@ -3,10 +3,13 @@
 import base64
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
+from pneumonet.language import LANGUAGES
 from pneumonet.model import PneumoNet
+from pneumonet.reports import FORMATS
 from pneumonet.settings import Settings
 from tests.web.conftest import Running, serving
 
@@ -33,6 +36,7 @@ def published(tiny_model: PneumoNet, tmp_path_factory: pytest.TempPathFactory) -
         ("/predict", GenerationMode.NEGATIVE),
         ("/health", GenerationMode.POSITIVE),
         ("/api", GenerationMode.POSITIVE),
+        ("/metrics", GenerationMode.POSITIVE),
     ],
 )
 def test_nothing_that_the_schema_allows_or_forbids_is_answered_with_a_500(
@@ -69,6 +73,23 @@ def test_a_real_answer_and_a_real_refusal_are_as_described(published: Running, g
     jsonschema_rs.validate(_answer_schema(published, "200"), answered.json())
     jsonschema_rs.validate(_answer_schema(published, "415"), refused.json())
     assert (answered.status_code, refused.status_code) == (200, 415)
+
+
+def test_the_schema_tells_the_languages_and_what_each_report_is(published: Running) -> None:
+    with published.http() as http:
+        operation = http.get("/openapi.json").json()["paths"]["/predict"]["post"]
+        told = {(parameter["in"], parameter["name"]): parameter for parameter in operation["parameters"]}
+        assert told["query", "lang"]["schema"]["enum"] == list(LANGUAGES)
+        assert ("header", "Accept-Language") in told
+        for status in ("200", "422"):
+            content = operation["responses"][status]["content"]
+            kinds = {kind.name: content[kind.media_type]["schema"] for kind in FORMATS.values()}
+            for name in ("pdf", "dicom-sr", "dicom-sc"):
+                assert kinds[name] == {"type": "string", "format": "binary"}
+            # Beside the schema itself, behind a prefix too.
+            path = urljoin("/openapi.json", kinds["json"]["$ref"])
+            assert http.get(path).headers["content-type"] == "application/schema+json"
+            assert kinds["fhir"]["properties"]["resourceType"] == {"const": "Bundle"}
 
 
 def test_the_schema_names_our_routes_alone(published: Running) -> None:
