@@ -114,8 +114,8 @@ class Service:
             if on_failure is not None:
                 on_failure()
             return
-        self.status = "healthy"
         logger.info("model %s ready after %.1f s", self._model.info.revision, time.perf_counter() - started)
+        self.status = "healthy"
 
     def close(self) -> None:
         """Send what is to be sent at the end; the server stops."""
