@@ -6,9 +6,9 @@
 Each call is measured in turn, round by round, so that a noisy machine disturbs all alike; the ratios are what to read.
 Milliseconds are of this machine, now. The usual way is in scripts/usual_way.py.
 
---quick leaves out the first start that converts, the usual way's own start, the larger film, batches, 4 and 64 clients,
-gathering and kept answers, and takes from PNEUMONET_CACHE_DIR what was converted before; what it prints has the same
-names.
+--quick leaves out torch, the first start that converts, the usual way's own start, the larger film, batches, 4 and 64
+clients, gathering and kept answers, and takes from PNEUMONET_CACHE_DIR what was converted before; what it prints has
+the same names.
 """
 
 import argparse
@@ -88,16 +88,19 @@ WHOLE: Final = Effort(rounds=20, clients=(1, 4, 16, 64), seconds=15, batches=(1,
 QUICK: Final = Effort(rounds=2, clients=(1, 16), seconds=2, batches=(), is_whole=False)
 
 
-def engines(cache_dir: Path) -> dict[str, PneumoNet]:
-    """Return a model on each engine by its name and precision, and on OpenVINO in float32 too where it chose another.
+def engines(cache_dir: Path, is_whole: bool) -> dict[str, PneumoNet]:
+    """Return models by their engine's name and precision; the one that is chosen on a CPU by itself comes last.
 
-    The one that is chosen on a CPU by itself comes last.
+    Args:
+        cache_dir: Where conversions are kept.
+        is_whole: Whether the reference comes too, and OpenVINO in float32 where it chose another precision.
     """
     settings = Settings(cache_dir=cache_dir)
-    reference = PneumoNet.from_pretrained(engine="torch", device="cpu", settings=settings)
     chosen = PneumoNet.from_pretrained(engine=CHOSEN, device="cpu", settings=settings)
-    models = [reference, chosen]
-    if chosen.ensemble.engine.precision != "float32":
+    models = [chosen]
+    if is_whole:
+        models.insert(0, PneumoNet.from_pretrained(engine="torch", device="cpu", settings=settings))
+    if is_whole and chosen.ensemble.engine.precision != "float32":
         config = chosen.snapshot.config
         engine = OpenVinoEngine(open_graph(chosen.snapshot.path, config, cache_dir), "float32")
         ensemble = Ensemble(config.members, config.input, engine)
@@ -116,7 +119,7 @@ def measure(effort: Effort, given: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) if effort.is_whole else Settings.from_environment().cache_dir
         cold = _cold_start(cache, films[0]) if effort.is_whole else {}
-        models = engines(cache)
+        models = engines(cache, effort.is_whole)
         alone = _in_this_process(models, films, effort)
         served = _served(cache, films, effort)
     report: dict[str, Any] = alone | served | cold

@@ -132,7 +132,9 @@ def stubbed(tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch) -> None:
         def explained(self, images: Sequence[Any]) -> np.ndarray:
             return np.zeros((len(images), 1, 1))
 
-    monkeypatch.setattr(benchmark, "engines", lambda cache: {"torch, float32": tiny_model, "openvino, x": tiny_model})
+    monkeypatch.setattr(
+        benchmark, "engines", lambda cache, is_whole: {"torch, float32": tiny_model, "openvino, x": tiny_model}
+    )
     monkeypatch.setattr(benchmark, "started", started)
     monkeypatch.setattr(benchmark, "many_clients", many_clients)
     monkeypatch.setattr(benchmark, "ask", lambda address, film: None)
@@ -202,7 +204,7 @@ def test_float32_is_measured_too_where_another_precision_is_chosen(
 
     monkeypatch.setattr(OpenVinoEngine, "open", chosen)
     monkeypatch.setattr(benchmark, "Settings", partial(Settings, model=str(tiny_snapshot)))
-    models = benchmark.engines(tmp_path)
+    models = benchmark.engines(tmp_path, is_whole=True)
     assert list(models) == names
     assert {name: model.ensemble.engine.precision for name, model in models.items()} == {
         name: name.split(", ")[1] for name in names
