@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pneumonet import engines
-from pneumonet.engines import Engine, open_engine
+from pneumonet.engines import Engine, graph, open_engine
 from pneumonet.engines.graph import open_graph
 from pneumonet.engines.openvino import OpenVinoEngine
 from pneumonet.engines.torch import TorchEngine
@@ -132,7 +132,7 @@ def test_a_damaged_conversion_is_made_anew(
     assert "damaged" in caplog.text
     for member, features in expected.items():
         np.testing.assert_allclose(again[member], features, atol=1e-4)
-    assert path.stat().st_size == len(content) or name == "digests.json"
+    assert graph._cached(folder) is not None, "whole again; not compared by size, as OpenVINO numbers its graphs"
 
 
 def test_a_cache_that_cannot_be_written_costs_a_conversion_and_says_so(
