@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TextIO
 
 from pneumonet.batch.process import Film
@@ -103,8 +104,18 @@ def _bytes_of(model: PneumoNet, place: str) -> bytes:
     try:
         return read_bytes(place, model.limits)
     except UnreadableImageError as error:
+        if not os.path.exists(place) and _has_files(Path(place).resolve().parent):
+            raise
         # Nothing was decoded yet: the film may be a good one, on a share that is away.
         raise FileUnavailableError(error.message) from error
+
+
+def _has_files(folder: Path) -> bool:
+    """Return whether a folder is there and not empty, as where a share is to be mounted."""
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def main(argv: Sequence[str]) -> None:

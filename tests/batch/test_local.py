@@ -141,6 +141,14 @@ def test_a_share_that_is_away_stops_the_batch_and_costs_no_film(
     assert not folder_of(out).exists()
 
 
+def test_a_list_of_films_that_are_no_longer_there_is_answered_to_its_end(settings: Settings, tmp_path: Path) -> None:
+    write_films(tmp_path / "films", 1, {})
+    listed, out = tmp_path / "list.csv", tmp_path / "out.parquet"
+    listed.write_text("".join(f"films/film-{seed:02}.jpg\n" for seed in range(6)))
+    assert main(["batch", str(listed), "--out", str(out), "--workers", "1", "--stop-after", "4"]) == 0
+    assert [row["error_code"] for row in rows_of(out)] == [None, *["unreadable_image"] * 5]
+
+
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch, tiny_model: PneumoNet) -> list[list[str]]:
     """The films of each run that answers some; they are answered in this process."""

@@ -93,7 +93,7 @@ def test_films_that_share_a_pass_have_the_rows_that_they_have_alone(
     alone = [answer(tiny_model, path, place, force=False) for path, place in group]
     monkeypatch.delattr(PneumoNet, "predict")
     together = answer_group(tiny_model, group, force=False)
-    assert [row["error_code"] for row in together] == [None, "empty_file", "not_admitted", None, "file_unavailable"]
+    assert [row["error_code"] for row in together] == [None, "empty_file", "not_admitted", None, "unreadable_image"]
     for row, expected in zip(together, alone, strict=True):
         numbers = [name for name, value in expected.items() if isinstance(value, float)]
         assert [row.pop(n) for n in numbers] == pytest.approx([expected.pop(n) for n in numbers], abs=2e-6)
