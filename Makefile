@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PNEUMONET_PORT ?= 7860
+# Tests start servers, browsers and clusters: two at once keep two cores busy.
+TEST_PROCESSES ?= 2
 VERSION ?= 1.0.0
 export PNEUMONET_PORT
 
@@ -12,7 +14,7 @@ run: $(VENV)/.app
 	@exec $(BIN)/python app.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

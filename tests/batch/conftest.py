@@ -58,7 +58,7 @@ def film(seed: int, harm: bytes = b"") -> bytes:
     return encoded(phantom(150, 130, seed=seed), "JPEG") + harm
 
 
-# The code that each name's row has to have, and its bytes: None for a link to nothing.
+# The code that each name's row has to have, and its bytes: None for a link to a folder that is away.
 Kinds = dict[str, tuple[str | None, Callable[[], bytes | None]]]
 BAD_FILMS: Kinds = {
     "blank.png": ("not_admitted", lambda: encoded(np.full((300, 260), 90, dtype=np.uint8))),
@@ -154,7 +154,7 @@ def write_films(folder: Path, count: int, names: Kinds) -> Path:
         (folder / f"film-{seed:02}.jpg").write_bytes(film(seed + 100))
     for name, (_, make) in names.items():
         if (data := make()) is None:
-            (folder / name).symlink_to("nothing")
+            (folder / name).symlink_to("away/nothing")
         else:
             (folder / name).write_bytes(data)
     return folder
