@@ -105,7 +105,6 @@ def test_many_clients_are_counted(running: Running) -> None:
     before = answered()
     seen = timed.many_clients(running.url, [encoded(phantom())], clients=4, seconds=1)
     assert seen["films_per_second"] == pytest.approx(answered() - before, rel=0.5)
-    assert seen["fair_seconds"] == pytest.approx(4 / seen["films_per_second"])
     assert seen["p95_seconds"] < 4 * seen["fair_seconds"]
 
 

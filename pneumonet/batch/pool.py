@@ -28,7 +28,7 @@ class WorkerPool:
     A film whose process dies, or takes longer than `Job.film_seconds` for it and is ended, gets a second one; after
     that its row says `worker_died` or `took_too_long`. Since a worker answers one group of films after the other, the
     first that it owes is the one that it is at; of several films in it none is to blame yet, and each gets a second
-    process alone. A process in which a film failed as nobody foresaw is ended too.
+    process alone. A process in which films failed as nobody foresaw is ended too.
 
     Attributes:
         workers: How many processes; where none is given, known from the first that is ready.
@@ -144,7 +144,7 @@ class WorkerPool:
         if "rows" not in message:
             return []
         group, rows = process.settle(), list[Row](message["rows"])
-        if rows[-1]["error_code"] == InternalError.code:
+        if not rows or rows[-1]["error_code"] == InternalError.code:
             # An accelerator's context, say, that is broken stays so: every film after it would fail there.
             again.extend((film,) for film in group[len(rows) :])
             process.close(at_once=True)

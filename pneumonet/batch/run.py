@@ -121,8 +121,9 @@ def _check_numbers(batch: Batch) -> None:
 
 def _answer(batch: Batch, films: Films, job: Job, parts: Parts) -> None:
     """Answer the films that have no row yet."""
-    done = parts.standing(films.names).settled
-    waiting = [name for name in films.names if name not in done]
+    done, to_retry = parts.standing(films.names)
+    # Films that failed go last: where they fail again and stop the run, all others have had their turn.
+    waiting = sorted((name for name in films.names if name not in done), key=to_retry.__contains__)
     if done:
         print(f"{len(done)} of {len(films.names)} films are answered already.", file=sys.stderr)
     if not waiting:

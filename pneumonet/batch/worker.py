@@ -51,26 +51,24 @@ def answer(model: PneumoNet, path: str, place: str, *, force: bool) -> Row:
 
 
 def answer_group(model: PneumoNet, films: Sequence[Film], *, force: bool) -> list[Row]:
-    """Return the rows of films in their order: in one pass, or one by one where that fails as nobody foresaw.
+    """Return the rows of films in their order, answered in one pass.
 
-    They end with the first that fails so alone: what a process answers after that is not to be trusted.
+    None where several fail together as nobody foresaw: what the process answers after that is not to be trusted, so
+    each film is to be asked about alone, in another.
 
     Args:
         model: The model.
         films: Each film's path as its row has it, and where it is.
         force: Answer films that admission refuses.
     """
-    if len(films) > 1:
-        try:
-            return _in_one_pass(model, films, force)
-        except Exception:
-            _log.warning("A pass of %d films failed; they are answered one by one.", len(films))
-    rows: list[Row] = []
-    for path, place in films:
-        rows.append(answer(model, path, place, force=force))
-        if rows[-1]["error_code"] == InternalError.code:
-            break
-    return rows
+    if len(films) == 1:
+        [(path, place)] = films
+        return [answer(model, path, place, force=force)]
+    try:
+        return _in_one_pass(model, films, force)
+    except Exception:
+        _log.exception("A pass of %d films failed; each is answered alone.", len(films))
+        return []
 
 
 def _in_one_pass(model: PneumoNet, films: Sequence[Film], force: bool) -> list[Row]:

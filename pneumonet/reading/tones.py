@@ -156,6 +156,9 @@ def grey_of_picture(picture: Image.Image) -> tuple[Pixels, float]:
     Returns:
         (H, W) float32 in [0, 1], and the mean over pixels of the largest less the smallest channel, in [0, 1].
     """
+    if picture.mode == "LAB":
+        # At once: to make ready for it takes longer than a block.
+        picture = _rgb_of_lab(picture)
     grey = np.empty((picture.height, picture.width), np.float32)
     spread = sum(_lay_grey(part_of(picture, block), grey[block]) for block in blocks(*grey.shape))
     return grey, spread / grey.size / 0xFF
@@ -212,8 +215,6 @@ def _over_black(picture: Image.Image) -> Image.Image:
         black = Image.new("L" if grey else "RGB", picture.size)
         black.paste(opaque.convert(black.mode), mask=opaque.getchannel("A"))
         return black
-    if picture.mode == "LAB":
-        return _rgb_of_lab(picture)
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 

@@ -30,6 +30,15 @@ CLASSES: Final[dict[str, Code]] = {
     VIRAL: Code("75570004", "SCT", "Viral pneumonia"),
 }
 PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
+MOST_LIKELY: Final = Code("MOST_LIKELY", OWN, "Most likely class")
+LEFT_OPEN: Final = Code("LEFT_OPEN", OWN, "Class left open")
+RISK_LEVEL: Final = Code("RISK", OWN, "Risk level")
+RISKS: Final = {
+    Risk.NONE_DETECTED: Code("RISK_NONE", OWN, Risk.NONE_DETECTED.value),
+    Risk.MEDIUM: Code("RISK_MEDIUM", OWN, Risk.MEDIUM.value),
+    Risk.HIGH: Code("RISK_HIGH", OWN, Risk.HIGH.value),
+    Risk.INDETERMINATE: Code("RISK_UNCLEAR", OWN, Risk.INDETERMINATE.value),
+}
 # What is concluded of a refused film, and where no risk level is named.
 INDETERMINATE: Final = Code("82334004", "SCT", "Indeterminate")
 # Never SNOMED CT's "Normal": to who reads nothing but the code that would be an all-clear, which no answer here is.

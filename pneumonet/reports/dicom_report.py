@@ -38,24 +38,23 @@ from pneumonet.reports.codes import (
     COMMENT,
     FINDING,
     INDETERMINATE,
+    LEFT_OPEN,
     LUNG,
+    MOST_LIKELY,
     NO_PATTERN,
     OWN,
     PERCENT,
     PROBABILITY,
+    RISK_LEVEL,
+    RISKS,
     Code,
     conclusion_of,
 )
 from pneumonet.reports.dicom_file import MANUFACTURER, MODEL_NAME, as_file, equipment, new_uid, study_of
 from pneumonet.reports.dicom_source import Instance, Source, read_source
 from pneumonet.reports.document import Report
-from pneumonet.taxonomy import Risk
 
 _SERIES_NUMBER: Final = 9701
-_RISK_LEVEL: Final = Code("RISK", OWN, "Risk level")
-_MOST_LIKELY: Final = Code("MOST_LIKELY", OWN, "Most likely class")
-_LEFT_OPEN: Final = Code("LEFT_OPEN", OWN, "Class left open")
-_RISKS: Final = {risk: Code(f"RISK_{risk.name}", OWN, risk.value) for risk in Risk}
 _DEVICE_UID: Final = f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'urn:pneumonet').int}"
 
 
@@ -117,11 +116,11 @@ def _language(report: Report) -> LanguageOfContentItemAndDescendants:
 
 def _answer(report: Report, source: Source) -> MeasurementsAndQualitativeEvaluations:
     instance, finding = source.instance, report.finding
-    evaluations = [QualitativeEvaluation(_concept(_RISK_LEVEL), _concept(_RISKS[report.risk]))]
+    evaluations = [QualitativeEvaluation(_concept(RISK_LEVEL), _concept(RISKS[report.risk]))]
     if finding:
-        evaluations.insert(0, QualitativeEvaluation(_concept(_MOST_LIKELY), _concept(CLASSES[finding.label])))
+        evaluations.insert(0, QualitativeEvaluation(_concept(MOST_LIKELY), _concept(CLASSES[finding.label])))
         evaluations += [
-            QualitativeEvaluation(_concept(_LEFT_OPEN), _concept(CLASSES[name])) for name in finding.prediction_set
+            QualitativeEvaluation(_concept(LEFT_OPEN), _concept(CLASSES[name])) for name in finding.prediction_set
         ]
     conclusion = conclusion_of(report)
     group = MeasurementsAndQualitativeEvaluations(

@@ -11,7 +11,19 @@ from typing import Any, Final
 
 from pneumonet import __version__
 from pneumonet.finding import DISCLAIMER
-from pneumonet.reports.codes import CLASSES, IMAGING_STUDY, OWN, PERCENT, PROBABILITY, Code, conclusion_of
+from pneumonet.reports.codes import (
+    CLASSES,
+    IMAGING_STUDY,
+    LEFT_OPEN,
+    MOST_LIKELY,
+    OWN,
+    PERCENT,
+    PROBABILITY,
+    RISK_LEVEL,
+    RISKS,
+    Code,
+    conclusion_of,
+)
 from pneumonet.reports.dicom_source import Instance, read_source
 from pneumonet.reports.document import Report
 from pneumonet.taxonomy import NAMES_WITHIN
@@ -124,8 +136,8 @@ def _narrative(report: Report, sentences: list[str]) -> str:
 def _answer(report: Report, shared: Resource) -> Resource:
     components = [
         {
-            "code": {"text": report.language("Risk level")},
-            "valueCodeableConcept": {"text": report.language(report.risk.value)},
+            "code": _concept(RISK_LEVEL, report.language("Risk level")),
+            "valueCodeableConcept": _concept(RISKS[report.risk], report.language(report.risk.value)),
         },
         {"code": {"text": report.language("SHA-256 of the film's file")}, "valueString": report.film_sha256},
     ]
@@ -134,12 +146,12 @@ def _answer(report: Report, shared: Resource) -> Resource:
         if report.coverage is not None:
             left_open += f" ({report.language(coverage_in_words(report.coverage))})"
         value = _concept(CLASSES[name], report.name(name))
-        components.append({"code": {"text": left_open}, "valueCodeableConcept": value})
+        components.append({"code": _concept(LEFT_OPEN, left_open), "valueCodeableConcept": value})
     answer: Resource = {
         "resourceType": "Observation",
         "status": "preliminary" if report.finding else "cancelled",
         "category": [_imaging()],
-        "code": {"text": report.language("Most likely class")},
+        "code": _concept(MOST_LIKELY, report.language("Most likely class")),
         **shared,
         "note": _notes(report),
         "component": components,

@@ -141,6 +141,18 @@ def test_a_share_that_is_away_stops_the_batch_and_costs_no_film(
     assert not folder_of(out).exists()
 
 
+def test_films_that_fail_again_do_not_stand_before_those_that_had_no_turn(settings: Settings, tmp_path: Path) -> None:
+    write_films(tmp_path / "films", 2, {})
+    listed, out = tmp_path / "list.csv", tmp_path / "out.parquet"
+    names = [*(f"away/{number}.png" for number in range(3)), "films/film-00.jpg", "films/film-01.jpg"]
+    listed.write_text("\n".join(names))
+    asked = ["batch", str(listed), "--out", str(out), "--workers", "1", "--stop-after", "3"]
+    assert main(asked) == 1
+    assert not out.exists()
+    assert main(asked) == 1
+    assert [row["error_code"] for row in rows_of(out)] == [*["file_unavailable"] * 3, None, None]
+
+
 def test_a_list_of_films_that_are_no_longer_there_is_answered_to_its_end(settings: Settings, tmp_path: Path) -> None:
     write_films(tmp_path / "films", 1, {})
     listed, out = tmp_path / "list.csv", tmp_path / "out.parquet"

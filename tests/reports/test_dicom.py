@@ -20,6 +20,7 @@ from pneumonet.finding import DISCLAIMER
 from pneumonet.language import LANGUAGES
 from pneumonet.rendering import heatmap, overlay
 from pneumonet.reports import FORMATS, render
+from pneumonet.reports import codes as own_codes
 from pneumonet.reports.dicom_picture import picture_with_words
 from pneumonet.reports.dicom_source import read_source
 from pneumonet.reports.document import Report
@@ -265,3 +266,11 @@ def test_a_long_study_is_read_as_it_is_and_a_raster_has_none() -> None:
         empty = read_source(data)
         assert (empty.study_uid, empty.instance) == (None, None)
         assert not any((empty.patient | empty.study).values())
+
+
+def test_every_code_is_short_enough_for_a_code_value() -> None:
+    # DICOM PS3.3, 8.1: longer ones go into another attribute, which few readers look at.
+    found = [v for value in vars(own_codes).values() for v in (value.values() if isinstance(value, dict) else [value])]
+    values = [code.value for code in found if isinstance(code, own_codes.Code)]
+    assert len(values) > 15
+    assert [value for value in values if len(value) > 16] == []

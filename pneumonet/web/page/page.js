@@ -175,8 +175,11 @@
     const link = event.target.closest?.(".pn-reports a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
+    // Each press would be one more report to make.
+    if (link.ariaBusy === "true") return;
     const notice = link.closest(".pn-reports").querySelector("[data-failed]");
     notice.hidden = true;
+    link.ariaBusy = "true";
     try {
       const answer = await fetch(link.href);
       if (answer.ok) return save(await answer.blob(), link.download);
@@ -184,6 +187,8 @@
       notice.textContent = `${error} ${hint}`;
     } catch {
       notice.textContent = notice.dataset.failed;
+    } finally {
+      link.ariaBusy = "false";
     }
     notice.hidden = false;
   });
