@@ -1,5 +1,6 @@
 """A trace of each film's answer, for the OpenTelemetry collector that the operator names; for nobody otherwise."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,17 +9,19 @@ from pneumonet import __version__
 from pneumonet.errors import ConfigError
 
 _SERVICE: Final = "pneumonet"
-# As a caller, or the proxy before us, names its own trace (W3C Trace Context).
-_HEADERS: Final = ("traceparent", "tracestate")
+# As a caller, or the proxy before us, names its own trace (W3C Trace Context). One that ends in -00 says that its trace
+# is not recorded, and then our span is not either. `tracestate` holds free words, which may reach no log and no span.
+_HEADER: Final = "traceparent"
 
 
 def trace_of(request: Any) -> dict[str, str]:
-    """Return the headers of a request that name the trace it is part of.
+    """Return the header of a request that names the trace it is part of, if there is one.
 
     Args:
         request: A starlette.requests.Request or a gradio.Request.
     """
-    return {name: value for name in _HEADERS if (value := request.headers.get(name))}
+    value = request.headers.get(_HEADER)
+    return {_HEADER: value} if value else {}
 
 
 class Tracing:
@@ -42,6 +45,8 @@ class Tracing:
             hint = "Install requirements-otel.txt."
             message = "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the OpenTelemetry packages are missing."
             raise ConfigError(message, hint=hint) from error
+        # It warns of headers that it cannot read, a line for each, and quotes some: callers would write the log.
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
         # Told outright: the SDK's own detectors would add the host's name and the command line.
         resource = Resource({"service.name": _SERVICE, "service.version": __version__})
         self._provider: Any = TracerProvider(resource=resource, shutdown_on_exit=False)

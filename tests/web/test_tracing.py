@@ -1,6 +1,7 @@
 """Traces reach the collector that is named, and tell times and codes, nothing of the film."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from tests.web.silent import Silent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
+UNRECORDED = f"00-{TRACE}-{SPAN}-00"
 BLANK = encoded(np.full((200, 200), 90, dtype=np.uint8))
 
 
@@ -67,33 +69,43 @@ def collector() -> Iterator[Collector]:
     thread.join(5)
 
 
-def test_each_answer_is_a_span(collector: Collector, tiny_model: PneumoNet, tmp_path) -> None:
+def test_each_answer_is_a_span(
+    collector: Collector, tiny_model: PneumoNet, tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = Settings(otlp_endpoint=f"http://127.0.0.1:{collector.server_port}")
     with serving(settings, lambda: tiny_model, tmp_path) as running:
         answer = running.post(encoded(phantom()), "Doe_Jane.png").json()
         refused = running.post(BLANK).json()
-        of_theirs = [_part_of_a_trace(running, parent) for parent in (PARENT, "00-nonsense-01")]
+        of_theirs = [
+            _part_of_a_trace(running, {"traceparent": PARENT, "tracestate": "doe=jane1999"}),
+            _part_of_a_trace(running, {"traceparent": "00-nonsense-01"}),
+            _part_of_a_trace(running, {"traceparent": PARENT, "tracestate": "Doe Jane 1999"}),
+            _part_of_a_trace(running, {"traceparent": f"{PARENT}-" + "x" * 512}),
+        ]
+        unrecorded = _part_of_a_trace(running, {"traceparent": UNRECORDED})
         running.service.close()
     by_id = {span["pneumonet.request_id"]: span for span in collector.spans}
-    for request_id in of_theirs[0]:
+    for request_id in (*of_theirs[0], *of_theirs[2]):
         assert (by_id[request_id]["trace"], by_id[request_id]["parent"]) == (TRACE, SPAN)
-    for request_id in (*of_theirs[1], answer["request_id"]):
+    for request_id in (*of_theirs[1], *of_theirs[3], answer["request_id"]):
         assert (by_id[request_id]["trace"] == TRACE, by_id[request_id]["parent"]) == (False, "")
     span = by_id[answer["request_id"]]
     assert (span["name"], span["pneumonet.door"], span["pneumonet.code"]) == ("answer", "rest", "ok")
     assert span["pneumonet.forward_ms"] == answer["timings"]["forward"]
     assert 0 < span["ms"] <= answer["duration_ms"] + 1
     assert by_id[refused["request_id"]]["pneumonet.code"] == "not_admitted"
+    assert not by_id.keys() & set(unrecorded)
     for body in collector.bodies:
-        assert b"Doe_Jane" not in body
+        assert not re.search(b"doe|jane", body, re.IGNORECASE)
         assert b"127.0.0.1" not in body
+    assert not [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
-def _part_of_a_trace(running: Running, parent: str) -> tuple[str, str]:
+def _part_of_a_trace(running: Running, headers: dict[str, str]) -> tuple[str, str]:
     """Ask by POST and by Gradio as part of a caller's trace; returns the ids of both requests."""
     film = encoded(phantom())
     with running.http() as http:
-        http.headers["traceparent"] = parent
+        http.headers.update(headers)
         rest = http.post("/predict", files={"file": ("film.png", film)}).json()
         joined = http.post("/gradio_api/call/predict", json={"data": [running.upload(film)]}).json()
         told = http.get(f"/gradio_api/call/predict/{joined['event_id']}").text
