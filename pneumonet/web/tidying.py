@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
+from gradio.server_messages import ProcessCompletedMessage
 
 from pneumonet.web.metrics import HELD_BYTES
 from pneumonet.web.uploads import UPLOAD_SECONDS, outputs, uploads
@@ -94,16 +95,17 @@ def drop_unread(queue: Any, unread: dict[str, float], seconds: float = UPLOAD_SE
     for session in [session for session, ids in events.items() if not ids and session not in running]:
         del events[session]
     waiting = {*events, *(session for session in messages if not messages[session].empty())} - running
+    # Whoever has an event on its way is told things before there is an answer: those wait for nobody's sake.
+    waiting |= {session for session in messages if any(map(_is_answer, messages[session]._queue))}
     unread = {session: unread.get(session, now) for session in waiting}
     late = {session for session, since in unread.items() if now - since > seconds}
     for session in late | _beyond_the_bytes(messages, unread, now):
-        if session in running:
+        unread.pop(session, None)
+        if session in running and _forget_answers(messages[session], events.get(session, set())):
             # Gradio looks it up when the event ends.
-            _empty(messages[session])
             continue
         messages.pop(session, None)
         events.pop(session, None)
-        unread.pop(session)
     return unread
 
 
@@ -126,9 +128,23 @@ def _size(value: Any) -> int:
     return sum(map(_size, value)) if isinstance(value, (list, tuple)) else len(value) if isinstance(value, str) else 0
 
 
-def _empty(messages: asyncio.Queue[Any]) -> None:
+def _is_answer(message: Any) -> bool:
+    return getattr(message, "output", None) is not None
+
+
+def _forget_answers(messages: asyncio.Queue[Any], ids: set[str]) -> set[str]:
+    """Empty a session's messages, and take the ids of events that these end from those whose end is to be told.
+
+    Gradio ends a stream when no id is left, and takes one out only as it sends the message.
+
+    Returns:
+        The ids that are left.
+    """
     while not messages.empty():
-        messages.get_nowait()
+        message = messages.get_nowait()
+        if isinstance(message, ProcessCompletedMessage):
+            ids.discard(message.event_id or "")
+    return ids
 
 
 def _files(folder: Path) -> Iterable[Path]:

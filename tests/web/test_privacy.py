@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gradio.server_messages import ProcessCompletedMessage, ProcessStartsMessage
 from gradio_client.exceptions import AppError
 
 from pneumonet.web import tidying, uploads
@@ -176,6 +177,36 @@ def test_of_answers_nobody_fetches_the_oldest_go_beyond_so_many_bytes(monkeypatc
     drop_unread(queue, unread)
     assert set(queue.pending_messages_per_session) == {"new", "newest", "hoards", "reads"}
     assert tidying._GAUGE._value.get() == 2 * 10_000
+
+
+def test_who_always_has_a_film_on_its_way_grows_old_like_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(of: str, size: int = 9_000) -> ProcessCompletedMessage:
+        return ProcessCompletedMessage(output={"data": ["x" * size]}, success=True, event_id=of)
+
+    monkeypatch.setattr(tidying, "_UNREAD_BYTES", 25_000)
+    messages = {
+        "hoards": waiting(answer("h1"), answer("h2")),
+        "begun": waiting(ProcessStartsMessage(event_id="b")),
+        # Answered to the last, and Gradio has not struck it off yet.
+        "ends": waiting(answer("e", 100)),
+    }
+    queue = SimpleNamespace(
+        event_ids_to_events={id: SimpleNamespace(session_hash=of) for id, of in (("h3", "hoards"), ("b", "begun"))},
+        pending_messages_per_session=messages,
+        pending_event_ids_session={"hoards": {"h1", "h2", "h3"}, "begun": {"b"}, "ends": {"e"}},
+    )
+    queue.event_ids_to_events["e"] = SimpleNamespace(session_hash="ends")
+    unread = drop_unread(queue, {})
+    assert set(unread) == {"hoards", "ends"}
+    # A client in two steps, whose answer came later, keeps it.
+    messages["new"], queue.pending_event_ids_session["new"] = waiting(answer("n")), {"n"}
+    unread = drop_unread(queue, unread)
+    assert {name: kept.qsize() for name, kept in messages.items()} == {"hoards": 0, "begun": 1, "ends": 1, "new": 1}
+    # Its stream, if one is open, ends with the film that is still to come.
+    assert queue.pending_event_ids_session == {"hoards": {"h3"}, "begun": {"b"}, "ends": {"e"}, "new": {"n"}}
+    assert drop_unread(queue, unread, seconds=-1) == {}
+    # Where none is to come nothing would end it but that Gradio no longer knows the session.
+    assert set(messages) == set(queue.pending_event_ids_session) == {"hoards", "begun"}
 
 
 def test_an_unread_answer_with_every_map_is_counted_in_full(running: Running, good_film: bytes) -> None:
