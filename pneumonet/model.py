@@ -21,6 +21,7 @@ from pneumonet.measured import MissRate, caution_on_normal
 from pneumonet.presentation import PresentationClassifier
 from pneumonet.radiograph import Radiograph
 from pneumonet.reading import ReadingLimits, read_radiograph
+from pneumonet.reading.decoding import check_caller
 from pneumonet.saliency import grad_cam, lay_on_film, scaled
 from pneumonet.settings import Settings
 from pneumonet.taxonomy import CLASS_NAMES, NORMAL, risk_of
@@ -117,12 +118,14 @@ class PneumoNet:
         Raises:
             InputError: If the file cannot be read; its class and `code` say why.
             AdmissionError: If the film is refused and `force` is false.
+            TookTooLongError: If it waited too long to be decoded, or whoever asked a server for it has given up.
         """
         timings: dict[str, float] = {}
         with _timed(timings, "read"):
             film = (
                 source if isinstance(source, Radiograph) else read_radiograph(source, frame=frame, limits=self.limits)
             )
+        check_caller()
         finding = self._answer([film], force, saliency, timings)[0]
         if isinstance(finding, AdmissionError):
             raise finding

@@ -1,17 +1,20 @@
 """The road as a whole, on tiny backbones: what a finding holds and what it warns of."""
 
 import gc
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pneumonet.errors import AdmissionError, EmptyFileError, PneumoNetError
+from pneumonet.errors import AdmissionError, EmptyFileError, PneumoNetError, TookTooLongError
 from pneumonet.finding import DISCLAIMER, ENSEMBLE, Finding
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
+from pneumonet.reading.decoding import CALLER, Caller
 from pneumonet.snapshot import MemberConfig
 from pneumonet.taxonomy import CLASS_NAMES, Risk
 from tests.support.films import encoded, phantom
@@ -73,6 +76,17 @@ def test_what_the_pixels_refuse_no_backbone_sees(tiny_model: PneumoNet, monkeypa
     monkeypatch.setattr(tiny_model.ensemble, "forward", lambda films: pytest.fail("a backbone ran"))
     with pytest.raises(AdmissionError):
         tiny_model.predict(Radiograph(np.zeros((100, 100), dtype=np.float32), "PNG"))
+
+
+def test_a_film_that_nobody_waits_for_any_more_goes_through_no_backbone(
+    tiny_model: PneumoNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model.ensemble, "forward", lambda films: pytest.fail("a backbone ran"))
+    caller, context = Caller(deadline=time.monotonic() + 60), copy_context()
+    context.run(CALLER.set, caller)
+    caller.has_left = True
+    with pytest.raises(TookTooLongError):
+        context.run(tiny_model.predict, _film())
 
 
 def test_a_distant_picture_is_refused_with_its_reason(tmp_path: Path) -> None:

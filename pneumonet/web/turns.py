@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from pneumonet.errors import BusyError, TookTooLongError
 from pneumonet.language import said
+from pneumonet.reading.decoding import CALLER, Caller
 
 Result = TypeVar("Result")
 
@@ -55,8 +56,9 @@ class Turns:
             )
         begun = asyncio.Event()
         seconds = self._seconds if deadline is None else min(self._seconds, deadline - time.monotonic())
+        caller = Caller(time.monotonic() + seconds)
         self.present += 1
-        turn = asyncio.create_task(self._turn(work, begun))
+        turn = asyncio.create_task(self._turn(work, begun, caller))
         turn.add_done_callback(self._leave)
         try:
             return await asyncio.wait_for(asyncio.shield(turn), seconds)
@@ -64,12 +66,14 @@ class Turns:
             message = said("The film was not answered within {seconds} s.", seconds=self._seconds)
             raise TookTooLongError(message) from None
         finally:
-            # Work that waits gives up its place. A thread cannot be stopped: what is being done keeps its place to
-            # the end, though nobody hears of it.
+            # Work that waits gives up its place. A thread cannot be stopped: what is being done keeps its place until
+            # it looks at its caller, or to the end, though nobody hears of it.
+            caller.has_left = True
             if not begun.is_set():
                 turn.cancel()
 
-    async def _turn(self, work: Callable[[], Result], begun: asyncio.Event) -> Result:
+    async def _turn(self, work: Callable[[], Result], begun: asyncio.Event, caller: Caller) -> Result:
+        CALLER.set(caller)  # in this task's context, which the thread gets a copy of
         async with self._places:
             begun.set()
             self._begun[begun] = time.monotonic()

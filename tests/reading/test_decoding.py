@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 
 from pneumonet.errors import TookTooLongError, UnreadableImageError
 from pneumonet.reading import ReadingLimits, dicom, raster, read_radiograph
-from pneumonet.reading.decoding import DECODING, DecodingLine
+from pneumonet.reading.decoding import CALLER, DECODING, Caller, DecodingLine
 from pneumonet.settings import Settings
 from scripts.fuzz_floods import tiff
 from tests.reading.films import compressed, dataset, film, noise, phantom, saved
@@ -136,12 +137,15 @@ class Queue:
         self._limits = ReadingLimits(max_pixels_at_once=most, waiting_seconds=PATIENCE_SECONDS)
         self._pool = ThreadPoolExecutor(8)
 
-    def enter(self, name: str, pixels: int, until: threading.Event | None = None) -> "Future[None]":
+    def enter(
+        self, name: str, pixels: int, until: threading.Event | None = None, caller: Caller | None = None
+    ) -> "Future[None]":
         """Have a thread ask for a turn, and return when it has it or stands in line for it."""
         seen = len(self.line._waiting) + len(self.order)
-        future = self._pool.submit(self._turn, name, pixels, until)
+        run = asked_by(caller).run if caller else copy_context().run
+        future = self._pool.submit(run, self._turn, name, pixels, until)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(self.line._waiting) + len(self.order) == seen:
+        while len(self.line._waiting) + len(self.order) == seen and not future.done():
             assert time.monotonic() < deadline
         return future
 
@@ -176,6 +180,40 @@ def test_whoever_gives_up_makes_way_for_the_next() -> None:
     assert queue.order == ["first", "small"]
     until.set()
     first.result(PATIENCE_SECONDS)
+
+
+def asked_by(caller: Caller) -> Context:
+    context = copy_context()
+    context.run(CALLER.set, caller)
+    return context
+
+
+def test_nobody_stands_in_line_longer_than_their_caller_waits() -> None:
+    queue, until = Queue(100), threading.Event()
+    queue.enter("first", 60, until)
+    late = queue.enter("late", 100, caller=Caller(time.monotonic()))
+    try:
+        # Within a part of what the line itself would have let it wait.
+        with pytest.raises(TookTooLongError):
+            late.result(PATIENCE_SECONDS / 4)
+    finally:
+        until.set()
+    assert queue.order == ["first"]
+
+
+def test_whoever_has_left_is_passed_over_when_the_turn_comes() -> None:
+    queue, until, caller = Queue(100), threading.Event(), Caller(time.monotonic() + PATIENCE_SECONDS)
+    queue.enter("first", 60, until)
+    left = queue.enter("left", 100, caller=caller)
+    last = queue.enter("last", 100)
+    caller.has_left = True
+    until.set()
+    last.result(PATIENCE_SECONDS)
+    with pytest.raises(TookTooLongError):
+        left.result(PATIENCE_SECONDS)
+    assert queue.order == ["first", "last"]
+    with pytest.raises(TookTooLongError):
+        asked_by(caller).run(read_radiograph, FILMS["PNG"])
 
 
 def test_an_operator_s_settings_are_the_limits_of_reading() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pneumonet.errors import SnapshotError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import service
+from pneumonet.web.passes import ObservedEngine, run_by
 from pneumonet.web.server import serve
 from tests.web.conftest import address, file_data, serving, unforeseen, wait_until
 
@@ -102,6 +104,10 @@ def test_a_film_that_takes_too_long_is_given_up_and_the_next_is_answered(
 ) -> None:
     slow: Any = SlowModel(tiny_model)
     settings = replace(web_settings, request_seconds=1)
+    passes: list[int] = []
+    slow.ensemble = copy(tiny_model.ensemble)
+    slow.ensemble.engine = ObservedEngine(tiny_model.ensemble.engine, passes.append)
+    slow._model = run_by(tiny_model, slow.ensemble.engine)
     with serving(settings, lambda: slow, tmp_path) as server, ThreadPoolExecutor(4) as pool:
         # Two are being analysed and one waits for them: all hear of it, and the one that waits leaves the queue.
         answers = list(pool.map(server.post, [good_film] * 3))
@@ -112,7 +118,9 @@ def test_a_film_that_takes_too_long_is_given_up_and_the_next_is_answered(
         assert (event, "code took_too_long" in error["error"]) == ("error", True)
         slow.let.set()
         wait_until(lambda: server.service.films.present == 0)
+        assert not passes
         assert server.post(good_film).status_code == 200
+        assert passes == [1]
 
 
 def test_a_film_that_never_ends_makes_it_unhealthy_so_that_it_is_started_anew(
@@ -123,6 +131,7 @@ def test_a_film_that_never_ends_makes_it_unhealthy_so_that_it_is_started_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "_STUCK_AFTER_REQUESTS", 0.2)
+    monkeypatch.setattr(service, "_STUCK_AFTER_SECONDS", 0)
     hanging: Any = SlowModel(tiny_model)
     settings = replace(web_settings, request_seconds=1)
     with serving(settings, lambda: hanging, tmp_path) as server, server.http() as http, ThreadPoolExecutor(2) as pool:
@@ -139,6 +148,20 @@ def test_a_film_that_never_ends_makes_it_unhealthy_so_that_it_is_started_anew(
         assert http.get("/health").status_code == 503
         hanging.let.set()
         wait_until(lambda: http.get("/health").status_code == 200)
+
+
+@pytest.mark.parametrize(("request_seconds", "at_least"), [(1, 60), (20, 60), (60, 180)])
+def test_a_short_time_for_requests_starts_no_healthy_server_anew(
+    web_settings: Settings,
+    tiny_model: PneumoNet,
+    monkeypatch: pytest.MonkeyPatch,
+    request_seconds: int,
+    at_least: int,
+) -> None:
+    asked = service.Service(replace(web_settings, request_seconds=request_seconds), lambda: tiny_model)
+    for oldest, is_stuck in ((at_least - 1, False), (at_least + 1, True)):
+        monkeypatch.setattr(service.Service, "oldest_seconds", oldest)
+        assert asked.is_stuck is is_stuck
 
 
 def test_who_waits_when_a_server_stops_is_told_when_to_come_back(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from pneumonet.errors import BusyError, TookTooLongError
+from pneumonet.reading.decoding import CALLER, Caller, check_caller
 from pneumonet.web.turns import Turns
 
 
@@ -122,6 +123,35 @@ def test_who_hangs_up_while_waiting_leaves_and_who_is_inside_keeps_the_place(go:
         go.set()
         assert await third == "third"
         await _until(lambda: turns.present == 0)
+
+    asyncio.run(ask())
+
+
+def test_a_thread_sees_until_when_its_caller_waits_and_that_they_have_left(go: threading.Event) -> None:
+    async def ask() -> None:
+        turns, seen = Turns(1, 2, 60), list[Caller]()
+
+        def look() -> bool:
+            caller = CALLER.get()
+            assert caller is not None
+            seen.append(caller)
+            go.wait(30)
+            check_caller()
+            return True
+
+        before = time.monotonic()
+        asked = asyncio.create_task(turns.run(look, deadline=before + 30))
+        await _until(lambda: seen)
+        assert (seen[0].has_left, round(seen[0].deadline - before)) == (False, 30)
+        turn = next(task for task in asyncio.all_tasks() if task.get_coro().__name__ == "_turn")  # type: ignore[union-attr]
+        asked.cancel()
+        await _settled(asked)
+        assert seen[0].has_left
+        go.set()
+        assert isinstance(await _settled(turn), TookTooLongError)
+        # Who comes next is another.
+        assert await turns.run(look)
+        assert 59 < seen[1].deadline - before < 120
 
     asyncio.run(ask())
 
