@@ -20,6 +20,10 @@ from pneumonet.web.rates import RateLimit
 OPEN_PATH: Final = "/health"
 _READING: Final = ("GET", "HEAD", "OPTIONS")
 _HTTP_PORT: Final = 80
+_NAMES: Final = (
+    "Ask for 127.0.0.1 or localhost, or have whoever runs the server list the name in PNEUMONET_ALLOWED_ORIGINS, such"
+    " as http://reading-room:7860."
+)
 CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="PneumoNet", charset="UTF-8"'}
 
 
@@ -101,7 +105,8 @@ def check_host(host: str | None, port: int, allowed: Iterable[str]) -> None:
     if host is None or at != port or name == "localhost" or name.endswith(".localhost") or _is_address(name):
         return
     if name not in {urlsplit(site).hostname for site in allowed}:
-        raise OtherSiteError(said("Another site's page sent this request."))
+        # A program of a container or a proxy elsewhere comes here too, and no page has sent it.
+        raise OtherSiteError("This server, which listens for its own machine, is not known by that name.", hint=_NAMES)
 
 
 def is_loopback(host: str) -> bool:

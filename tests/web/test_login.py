@@ -163,6 +163,7 @@ def test_the_right_password_takes_nothing_and_passes_again_in_time() -> None:
         ("127.0.0.1.evil.example", True, False),
         ("localhost.evil.example", True, False),
         ("[::1", True, False),
+        ("host.docker.internal", True, False),
         ("", True, False),
         ("localhost", True, True),
         ("LocalHost.", True, True),
@@ -186,6 +187,9 @@ def test_a_site_that_names_this_machine_as_its_own_is_refused(
             answer = http.get(path, headers=headers)
             assert answer.status_code == (200 if is_answered else 403)
             assert is_answered or answer.json()["code"] == "other_site"
+            # Who is there by right, from a container for one, cannot guess what lets it in.
+            assert is_answered or "PNEUMONET_ALLOWED_ORIGINS" in answer.json()["hint"]
+            assert is_answered or "page sent this" not in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
