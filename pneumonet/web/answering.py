@@ -86,7 +86,9 @@ def _outcome(
     )
 
 
-async def reported_later(reports: ReportMaker, kind: ReportFormat, answered: Answered, request: Request) -> Response:
+async def reported_later(
+    service: Service, reports: ReportMaker, kind: ReportFormat, answered: Answered, request: Request
+) -> Response:
     """Answer GET /report: a report of an answer that the page shows.
 
     Raises:
@@ -94,6 +96,7 @@ async def reported_later(reports: ReportMaker, kind: ReportFormat, answered: Ans
         ClientDisconnect: If the caller has gone.
     """
     with refusals_logged(request_id_of(request), "rest", REPORT_ROUTE):
+        service.check_open()
         return await _while_connected(request, reports.response(kind, answered, language_asked(request)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, PneumoNetError
+from pneumonet.errors import AdmissionError, FileTooLargeError, InternalError, ModelUnavailableError, PneumoNetError
 from pneumonet.language import Language, said
 from pneumonet.web.languages import spoken
 from pneumonet.web.logs import log_request
@@ -68,6 +68,11 @@ def too_large(limit: int) -> FileTooLargeError:
     return FileTooLargeError(
         said("The file is larger than {limit:g} MB, the most that this server takes.", limit=limit / 1e6)
     )
+
+
+def stopping() -> ModelUnavailableError:
+    """Return the error for who comes to a server that stops."""
+    return ModelUnavailableError(said("The server is stopping."), hint=said("Try again in a minute."))
 
 
 def log_refusal(request_id: str, door: str, code: str, started: float | None = None, route: str | None = None) -> None:

@@ -17,6 +17,8 @@ SURPLUS: Final = "is_surplus"
 _HEAD_SECONDS: Final = 20
 # So many connections beyond the bound are told that the server is full; what comes then is hung up on.
 _TOLD: Final = 100
+# As many are taken from the system at one time: asyncio has three times as many open before it closes those refused.
+TAKEN_AT_ONCE: Final = 64
 # What the process has open beside its connections: weights, libraries, threads' events, a log, a cache.
 _OTHER_FILES: Final = 300
 
@@ -51,10 +53,12 @@ class Bounds:
         self._of: Counter[str] = Counter()
 
     def add(self, address: str) -> bool:
-        """Count a connection; returns whether it may stay."""
+        """Count a connection, if it may stay; returns whether it may."""
+        is_crowd = self._most_of_one and self._of[address] >= self._most_of_one and address not in self._proxies
+        if is_crowd or self._of.total() >= self.most + _TOLD:
+            return False
         self._of[address] += 1
-        is_crowd = self._most_of_one and self._of[address] > self._most_of_one and address not in self._proxies
-        return not is_crowd and self._of.total() <= self.most + _TOLD
+        return True
 
     def is_full(self) -> bool:
         """Return whether there are more connections than may be served."""
@@ -70,20 +74,22 @@ class Bounds:
 class BoundedProtocol(H11Protocol):
     """uvicorn's, which holds a connection only so long without a request, and only so many.
 
-    By itself uvicorn waits for ever for a connection's first request, and for the rest of a head of which it has a
-    byte; beyond its `limit_concurrency`, which counts these too, it answers every visitor with a bare 503.
+    By itself uvicorn waits for ever for a connection's first request, for the rest of a head of which it has a byte,
+    and for the rest of a body that was answered before its end; beyond its `limit_concurrency`, which counts these
+    too, it answers every visitor with a bare 503.
     """
 
     def __init__(self, bounds: Bounds, **options: Any) -> None:
         """Make the protocol of a connection, with uvicorn's own options."""
         super().__init__(**options)
-        self._bounds, self._is_surplus = bounds, False
+        self._bounds, self._is_counted, self._is_surplus = bounds, False, False
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or hang up on it."""
         super().connection_made(transport)
-        if not self._bounds.add(self._address):
+        self._is_counted = self._bounds.add(self._address)
+        if not self._is_counted:
             transport.abort()
             return
         if self._bounds.is_full():
@@ -93,9 +99,11 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request."""
         super().data_received(data)
+        is_idle = self.conn.their_state is h11.IDLE
+        is_answered = self.cycle is not None and self.cycle.response_complete
         if self._is_surplus and self.cycle is not None:
-            self.cycle.keep_alive = False
-        if self.conn.their_state is not h11.IDLE:
+            self._part(is_idle and is_answered)
+        if not (is_idle or is_answered):
             self._wait_no_more()
         elif self._patience is None:
             self._wait()
@@ -104,11 +112,19 @@ class BoundedProtocol(H11Protocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._wait_no_more()
-        self._bounds.remove(self._address)
+        if self._is_counted:
+            self._bounds.remove(self._address)
 
     @property
     def _address(self) -> str:
         return self.client[0] if self.client else ""
+
+    def _part(self, is_done: bool) -> None:
+        # Where the rest of a body is under way, hanging up would take the answer back before it is read.
+        if is_done:
+            self.timeout_keep_alive_handler()
+        elif not self.cycle.more_body:
+            self.cycle.keep_alive = False
 
     def _wait(self) -> None:
         self._patience = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)

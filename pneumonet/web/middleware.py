@@ -16,14 +16,13 @@ from pneumonet.errors import (
     BadRequestError,
     BusyError,
     FileTooLargeError,
-    ModelUnavailableError,
     NotLoggedInError,
     PneumoNetError,
 )
 from pneumonet.language import said
 from pneumonet.settings import Settings
 from pneumonet.web.agents import read_call
-from pneumonet.web.answers import as_error, not_found, unforeseen
+from pneumonet.web.answers import as_error, not_found, stopping, unforeseen
 from pneumonet.web.bodies import read_body
 from pneumonet.web.connections import SURPLUS
 from pneumonet.web.exchange import CODES, Exchange
@@ -51,7 +50,6 @@ _OF_A_PAGE: Final = ("/", GRADIO + "info", GRADIO + "info/")
 # A Space shows its page inside the Hub's; nobody else may lay a page of theirs around ours.
 _SELF: Final = "frame-ancestors 'self'"
 _SPACE: Final = f"{_SELF} https://huggingface.co"
-_STOPPING: Final = ModelUnavailableError(said("The server is stopping."), hint=said("Try again in a minute."))
 _FULL: Final = said("The server is slow or busy: try again in a few seconds, or send a smaller film.")
 _OFFER: Final = "See GET /api for what it offers."
 
@@ -89,7 +87,7 @@ class RequestGate:
             exchange.log(BadRequestError.code)
         except asyncio.CancelledError:
             # Only a server that stops cancels: what is open ends here, without a traceback in the log.
-            await (exchange.end() if exchange.begun else exchange.tell(_STOPPING))
+            await (exchange.end() if exchange.begun else exchange.tell(stopping()))
         except Exception as error:
             await _failed(exchange, error)
 

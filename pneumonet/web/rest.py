@@ -165,7 +165,7 @@ def routes(service: Service) -> APIRouter:
             return not_found(GONE, ANSWER_AGAIN, request_id_of(request), language_asked(request))
         if request.method == "HEAD":
             return is_there(kind)
-        return await answer_errors(request, lambda: reported_later(reports, kind, offered, request))
+        return await answer_errors(request, lambda: reported_later(service, reports, kind, offered, request))
 
     @router.head(SCHEMA_ROUTE, include_in_schema=False)
     @router.get(SCHEMA_ROUTE, include_in_schema=False)

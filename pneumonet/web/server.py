@@ -23,7 +23,7 @@ from pneumonet.errors import ConfigError
 from pneumonet.model import PneumoNet
 from pneumonet.settings import Settings
 from pneumonet.web import agents, endpoints, installing, oauth, rest, uploads
-from pneumonet.web.connections import BoundedProtocol, Bounds, connections_allowed
+from pneumonet.web.connections import TAKEN_AT_ONCE, BoundedProtocol, Bounds, connections_allowed
 from pneumonet.web.logs import JsonFormatter
 from pneumonet.web.middleware import RequestGate
 from pneumonet.web.service import AT_ONCE_GATHERED, Service
@@ -128,6 +128,8 @@ class _Server(uvicorn.Server):
             self.loading = self.service.start(on_failure=self._stop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Connections that are kept outlive the listener, and one film after the other would hold up the end.
+        self.service.is_stopping = True
         for listening in self.servers:
             listening.close()
         # uvicorn would cancel films with the streams of open pages, which end by themselves only when the visitor goes.
@@ -179,6 +181,7 @@ def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        backlog=TAKEN_AT_ONCE,
     )
     most_of_one = _CONNECTIONS_FOR_A_REQUEST * settings.open_requests
     bounds = Bounds(connections_allowed(_CONNECTIONS), most_of_one, config.forwarded_allow_ips)

@@ -15,7 +15,7 @@ from pneumonet.language import said
 from pneumonet.model import PneumoNet
 from pneumonet.reading import read_radiograph
 from pneumonet.settings import Settings
-from pneumonet.web.answers import milliseconds_since, unforeseen
+from pneumonet.web.answers import milliseconds_since, stopping, unforeseen
 from pneumonet.web.cache import AnswerCache, Outcome, open_cache
 from pneumonet.web.logs import log_request
 from pneumonet.web.metrics import Metrics
@@ -36,8 +36,10 @@ _PREVIEWS_AT_ONCE: Final = 2
 _PREVIEWS_WAITING: Final = 32
 _REPORTS_AT_ONCE: Final = 2
 _REPORTS_WAITING: Final = 16
-# A thread that is still at a piece after so many times what a request may take will not return.
+# A thread that is still at a piece after so many times what a request may take will not return; but a server whose
+# requests may take a second is not started anew for a film that takes four.
 _STUCK_AFTER_REQUESTS: Final = 3
+_STUCK_AFTER_SECONDS: Final = 60
 
 
 class Service:
@@ -49,6 +51,7 @@ class Service:
         films: The turns of films to be answered.
         previews: The turns of previews to be drawn.
         reports: The turns of reports to be made.
+        is_stopping: Whether the server stops: what is there is done, and nothing new is taken.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], PneumoNet]) -> None:
@@ -60,6 +63,7 @@ class Service:
         """
         self.settings = settings
         self.status: Status = "starting"
+        self.is_stopping = False
         self.failure: PneumoNetError | None = None
         self._load = load
         self._model: PneumoNet | None = None
@@ -91,6 +95,15 @@ class Service:
     def has_work(self) -> bool:
         """Whether films or reports wait or are in work."""
         return self.films.present + self.reports.present > 0
+
+    def check_open(self) -> None:
+        """Look whether new work is taken.
+
+        Raises:
+            ModelUnavailableError: If the server stops.
+        """
+        if self.is_stopping:
+            raise stopping()
 
     def start(self, on_failure: Callable[[], None] | None = None) -> threading.Thread:
         """Load the model in a thread, so that the server answers "starting" meanwhile.
@@ -148,7 +161,8 @@ class Service:
     @property
     def is_stuck(self) -> bool:
         """Whether a thread is held that will not return: only a new process frees its place."""
-        return self.oldest_seconds > _STUCK_AFTER_REQUESTS * self.settings.request_seconds
+        allowed = max(_STUCK_AFTER_SECONDS, _STUCK_AFTER_REQUESTS * self.settings.request_seconds)
+        return self.oldest_seconds > allowed
 
     @property
     def engine(self) -> dict[str, str]:
@@ -194,6 +208,7 @@ class Service:
         started = time.perf_counter()
         outcome: Finding | PneumoNetError | None = None
         try:
+            self.check_open()
             model = self.model
 
             def work() -> tuple[Finding, Drawn] | AdmissionError:
