@@ -1,5 +1,6 @@
 """Whether a DICOM file's picture may be decompressed: by which decoder, and at what cost."""
 
+from dataclasses import replace
 from math import ceil
 from typing import Any, Final
 
@@ -77,9 +78,10 @@ def _checked_codestream(dataset: Any, syntax: UID, index: int, frames: int, limi
                 stated=int(dataset.SamplesPerPixel),
             )
         )
-    # PS3.5 8.2 knows no other, and pydicom makes room for as many bits as the tags say.
+    # pydicom makes room for as many bits as the tags say: colours of more than 16 may have so many fewer pixels.
     if declared.components == 3 and dataset.BitsAllocated > 16:
-        raise UnreadableImageError(damaged(syntax))
+        fewer = limits.max_pixels * 16 // dataset.BitsAllocated
+        check_pixels(declared.width, declared.height, replace(limits, max_pixels=fewer))
     if syntax in JPEG2000TransferSyntaxes:
         check_pieces(codestream, declared)
     return declared.width * declared.height

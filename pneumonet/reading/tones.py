@@ -129,8 +129,8 @@ def fill_gaps(values: NDArray[Any], *, inverted: bool = False) -> tuple[NDArray[
 def scale_to_range(values: NDArray[Any], low: float, high: float) -> Pixels:
     """Map [low, high] to [0, 1] and clip what lies outside; an empty range gives zeros.
 
-    >>> scale_to_range(np.array([-2, 0, 1, 2]), 0, 2).tolist()
-    [0.0, 0.0, 0.5, 1.0]
+    >>> scale_to_range(np.array([[-2, 0, 1, 2]]), 0, 2).tolist()
+    [[0.0, 0.0, 0.5, 1.0]]
     """
     if high <= low:
         return np.zeros(values.shape, np.float32)

@@ -64,7 +64,7 @@ def test_the_page_can_be_installed(visit: Visit, site: Running) -> None:
     page = visit()
     devtools = page.context.new_cdp_session(page)
     found = devtools.send("Page.getAppManifest")
-    assert found["url"] == site.url + "/manifest.json"
+    assert found["url"] == site.url + "/manifest.json?lang=en"
     assert found["errors"] == []
     assert json.loads(found["data"])["name"].startswith("PneumoNet")
     # A test's visitor browses in private, where chromium installs nothing.
@@ -84,6 +84,6 @@ def test_behind_a_prefix_the_manifest_is_found_there(
     with serving(settings, lambda: tiny_model, tmp_path, build=None) as running:
         page = visit(running.url + "/pneumo/")
         found = page.context.new_cdp_session(page).send("Page.getAppManifest")
-        assert found["url"] == running.url + "/pneumo/manifest.json"
+        assert found["url"] == running.url + "/pneumo/manifest.json?lang=en"
         assert found["manifest"]["startUrl"] == running.url + "/pneumo/"
         page.close()

@@ -44,6 +44,7 @@ from tests.reading.films import (
     wrapped,
     written,
 )
+from tests.reading.test_pydicom_files import FOLDER
 
 OWN_RANGE = phantom_12_bit() / 4095  # the phantom spans all of its range
 
@@ -680,3 +681,10 @@ class TestQuiet:
             with pytest.raises(UnreadableImageError):
                 read_radiograph(cut)
         assert caplog.records == []
+
+
+def test_a_compressed_colour_picture_of_more_bits_may_have_so_many_fewer_pixels() -> None:
+    film = (FOLDER / "SC_rgb_rle_32bit_2frame.dcm").read_bytes()
+    assert read_radiograph(film, limits=ReadingLimits(max_pixels=20_000)).pixels.shape == (100, 100)
+    with pytest.raises(TooManyPixelsError):
+        read_radiograph(film, limits=ReadingLimits(max_pixels=19_999))

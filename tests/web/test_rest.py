@@ -245,7 +245,7 @@ def test_api_lists_every_error_once(running: Running) -> None:
     with running.http() as http:
         body = http.get("/api").json()
     codes = [kind["code"] for kind in body["errors"]]
-    assert len(codes) == len(set(codes)) == 22
+    assert len(codes) == len(set(codes)) == 24
     assert {"not_admitted", "busy", "too_many_pixels", "internal_error"} < set(codes)
     assert body["limits"]["max_upload_bytes"] == LIMIT_BYTES
     assert set(body["gradio"]) == {"/predict", "/explain"}
