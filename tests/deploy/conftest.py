@@ -29,6 +29,8 @@ def start_worker(tiny_snapshot: Path, tmp_path_factory: pytest.TempPathFactory) 
             "PNEUMONET_MODEL": str(tiny_snapshot), "PNEUMONET_DEVICE": "cpu", "PNEUMONET_PORT": "0",
             "PNEUMONET_ROOT_PATH": PREFIX, "PNEUMONET_ALLOWED_ORIGINS": LISTED,
             "PNEUMONET_REQUESTS_PER_MINUTE": "600", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder),
+            # A server of this process sweeps all that lies in its own folder, which the environment names.
+            "GRADIO_TEMP_DIR": str(folder),
         }  # fmt: skip
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PNEUMONET_")}
         with (folder / "err").open("w") as err:
