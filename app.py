@@ -13,7 +13,10 @@ def main() -> int:
     except ConfigError as error:
         print(error.told, file=sys.stderr)
         return 2
-    from pneumonet.web.server import serve  # takes seconds, and a wrong setting is told at once
+    from pneumonet.web.importing import imported_at_start
+
+    with imported_at_start():
+        from pneumonet.web.server import serve  # takes seconds, and a wrong setting is told at once
 
     return serve(settings)
 

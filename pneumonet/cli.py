@@ -240,7 +240,10 @@ def _batch(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    from pneumonet.web.server import serve
+    from pneumonet.web.importing import imported_at_start
+
+    with imported_at_start():
+        from pneumonet.web.server import serve
 
     return int(serve(settings))
 
