@@ -2,9 +2,11 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -111,14 +113,28 @@ def test_a_second_start_converts_nothing_and_loads_no_torch(tiny_snapshot: Path,
     assert second[1] == pytest.approx(first[1], abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def converted(tiny_snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, np.ndarray]]:
+    """A cache with the tiny snapshot's conversion, to be copied, and the features of a batch by it."""
+    folder = tmp_path_factory.mktemp("converted")
+    config = SnapshotConfig.read(tiny_snapshot)
+    return folder, OpenVinoEngine(open_graph(tiny_snapshot, config, folder)).features(_batch(config, 1))
+
+
 @pytest.mark.parametrize("name", ["graph.xml", "graph.bin", "heads.safetensors", "digests.json"])
 @pytest.mark.parametrize("how", ["cut short", "changed", "missing"])
 def test_a_damaged_conversion_is_made_anew(
-    tiny_snapshot: Path, tmp_path: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
+    tiny_snapshot: Path,
+    converted: tuple[Path, Mapping[str, np.ndarray]],
+    tmp_path: Path,
+    name: str,
+    how: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = SnapshotConfig.read(tiny_snapshot)
     batch = _batch(config, 1)
-    expected = OpenVinoEngine(open_graph(tiny_snapshot, config, tmp_path)).features(batch)
+    cache, expected = converted
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     (folder,) = (tmp_path / "engines").iterdir()
     path = folder / name
     content = path.read_bytes()

@@ -20,6 +20,8 @@ from pneumonet.errors import InternalError, ModelUnavailableError, PneumoNetErro
 _GROUPS_AT_A_WORKER: Final = 2
 _MOST_DEATHS_OF_A_FILM: Final = 2
 _MOST_FAILED_STARTS: Final = 3
+# For a model that is pulled from a Hub and converted, over a slow line and on a busy machine.
+_LOADING_SECONDS: Final = 900
 
 
 class WorkerPool:
@@ -83,7 +85,7 @@ class WorkerPool:
             films: Each film's path as its row has it, and the place to read it from; taken as workers have room.
 
         Raises:
-            ModelUnavailableError: If workers die, again and again, before they have loaded the model.
+            ModelUnavailableError: If workers die or hang, again and again, before they have loaded the model.
         """
         source, again, deaths = iter(films), deque[Group](), Counter[Film]()
         while not self.is_stopped:
@@ -116,17 +118,19 @@ class WorkerPool:
         self._processes.append(WorkerProcess(self._job, self._inbox))
 
     def _next(self, again: deque[Group], deaths: Counter[Film]) -> list[Row]:
-        """Take in what a worker says, or end one that is at its films for too long; return the rows that come of it."""
-        at_work = [process for process in self._processes if process.is_ready and process.owed]
-        slowest = min(at_work, key=lambda process: process.since, default=None)
-        until = slowest.since + self._job.film_seconds if slowest else None
+        """Take in what a worker says, or end one that takes too long; return the rows that come of it."""
+        at_work = [process for process in self._processes if process.owed or not process.is_ready]
+        slowest = min(at_work, key=self._until)
         try:
-            process, message = self._inbox.get(timeout=until and max(0.0, until - time.monotonic()))
+            process, message = self._inbox.get(timeout=max(0.0, self._until(slowest) - time.monotonic()))
         except queue.Empty:
-            assert slowest is not None
             return self._bury(slowest, again, deaths, is_overdue=True)
         # One that was given up may have its say after all.
         return self._take(process, message, again, deaths) if process in self._processes else []
+
+    def _until(self, process: WorkerProcess) -> float:
+        """Return when a worker has to be done with the films that it is at, or with loading the model."""
+        return process.since + (self._job.film_seconds if process.is_ready else _LOADING_SECONDS)
 
     def _take(
         self, process: WorkerProcess, message: Message | None, again: deque[Group], deaths: Counter[Film]
@@ -157,7 +161,7 @@ class WorkerPool:
         code = process.close(at_once=True)
         rows = []
         if not process.is_ready:
-            self._count_failed_start(code)
+            self._count_failed_start(code, is_overdue)
         elif process.owed:
             group = process.settle()
             # Of several films any may have done it.
@@ -175,13 +179,19 @@ class WorkerPool:
         again.extend(process.owed)
         self._processes[self._processes.index(process)] = WorkerProcess(self._job, self._inbox)
 
-    def _count_failed_start(self, code: int | None) -> None:
+    def _count_failed_start(self, code: int | None, is_overdue: bool) -> None:
         self._failed_starts += 1
-        if self._failed_starts == _MOST_FAILED_STARTS:
+        if self._failed_starts < _MOST_FAILED_STARTS:
+            return
+        if is_overdue:
             raise ModelUnavailableError(
-                f"The processes that load the model end before they have it, with exit code {code}.",
-                hint="Fewer --workers need less memory.",
+                f"The processes that load the model do not have it within {_LOADING_SECONDS} seconds.",
+                hint="See whether its folder, or the Hub, can be read, and ask for fewer --workers.",
             )
+        raise ModelUnavailableError(
+            f"The processes that load the model end before they have it, with exit code {code}.",
+            hint="Fewer --workers need less memory.",
+        )
 
     def _reason(self, code: int | None, is_overdue: bool) -> PneumoNetError:
         if is_overdue:

@@ -30,7 +30,7 @@ class WorkerProcess:
     Attributes:
         owed: The groups of films that it was sent and has not answered, in that order.
         is_ready: Whether it has loaded the model.
-        since: When it began the first group that it owes, on the monotonic clock.
+        since: When it began the first group that it owes, or to load the model, on the monotonic clock.
     """
 
     def __init__(self, job: Job, inbox: "queue.Queue[tuple[WorkerProcess, Message | None]]") -> None:
@@ -48,7 +48,7 @@ class WorkerProcess:
 
     def send(self, group: Group) -> None:
         """Hand films over."""
-        if not self.owed:
+        if self.is_ready and not self.owed:
             self.since = time.monotonic()
         self.owed.append(group)
         assert self._process.stdin is not None

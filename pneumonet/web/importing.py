@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -17,14 +17,14 @@ def imported_at_start() -> Iterator[None]:
     every component, at every import. Editors read them; nothing that runs does. It leaves out a class for which
     `inspect.getfile` raises OSError, as for one that no file holds.
     """
-    getfile: Callable[[Any], str] = inspect.getfile
+    getfile = inspect.getfile
 
     def of_no_class_of_gradio(thing: Any) -> str:
         if isinstance(thing, type) and thing.__module__.startswith("gradio."):
             raise OSError("no type stubs")
         return getfile(thing)
 
-    inspect.getfile = of_no_class_of_gradio
+    inspect.getfile = of_no_class_of_gradio  # type: ignore[assignment]
     gc.disable()
     try:
         yield

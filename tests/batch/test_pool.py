@@ -1,6 +1,7 @@
 """Worker processes that die, hang, babble, or cannot be ended."""
 
 import os
+import queue
 import signal
 import time
 from collections import deque
@@ -47,6 +48,29 @@ def test_workers_that_die_while_they_load_are_given_up(
     with pytest.raises(ModelUnavailableError, match="exit code -9") as raised, WorkerPool(_job(tiny_snapshot), 2):
         pass
     assert "--workers" in raised.value.hint
+
+
+def test_workers_that_hang_while_they_load_are_given_up(
+    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(pool_module, "_LOADING_SECONDS", 1)
+    started = time.monotonic()
+    with pytest.raises(ModelUnavailableError, match="within 1 seconds") as raised, WorkerPool(_job(tiny_snapshot), 2):
+        pass
+    assert time.monotonic() - started < 60
+    assert "Hub" in raised.value.hint
+
+
+def test_a_worker_that_hangs_while_it_loads_costs_no_film(
+    scripted: "type[_Scripted]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_LOADING_SECONDS", 0)
+    monkeypatch.setattr(scripted, "silent", {2, 3})
+    with WorkerPool(_job(tmp_path), 2) as pool:
+        assert sorted(_codes(pool, *"abcdef")) == list("abcdef")
+    assert scripted.started == 4, "the second worker, started anew twice"
 
 
 def test_a_film_that_hung_once_is_answered_the_second_time(tiny_snapshot: Path, films: list[Film]) -> None:
@@ -121,7 +145,7 @@ class _Stub:
     device = "cpu"
 
     def __init__(self, job: Job, inbox: Any) -> None:
-        self.owed, self.is_ready = deque[Group](), False
+        self.owed, self.is_ready, self.since = deque[Group](), False, 0.0
         inbox.put((self, {"ready": self.device}))
 
     def become_ready(self) -> None:
@@ -146,16 +170,20 @@ def test_an_accelerator_has_one_worker_where_nobody_says(
 
 
 class _Scripted(_Stub):
-    """A process that is told what to answer: rows of the codes that its films' names are, and it ends with `end`."""
+    """A process that is told what to answer: rows of the codes that its films' names are, and it ends with `end`.
+
+    The `silent` ones say nothing, as if they hung while they load.
+    """
 
     sent: ClassVar[list[tuple[int, list[str]]]] = []
+    silent: ClassVar[set[int]] = set()
     started = 0
 
     def __init__(self, job: Job, inbox: Any) -> None:
-        super().__init__(job, inbox)
-        self._inbox, self.since = inbox, 0.0
         _Scripted.started += 1
         self._number = _Scripted.started
+        self._inbox = queue.Queue[Any]() if self._number in self.silent else inbox
+        super().__init__(job, self._inbox)
 
     def send(self, group: Group) -> None:
         self.owed.append(group)
