@@ -60,8 +60,20 @@ def overlay(finding: Finding, label: str | None = None, source: str = ENSEMBLE) 
 
     Where the map is zero the film shows unchanged: the colour's opacity grows with the map.
     """
+    return _laid_over(film_image(finding.film, OVERLAY_SIDE), finding.saliency[source][label or finding.label])
+
+
+def overlays(finding: Finding) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """Return what `overlay` does of every map, by source and class; the film is made smaller but once."""
     film = film_image(finding.film, OVERLAY_SIDE)
-    levels = _levels(lay_on_film(finding.saliency[source][label or finding.label], *film.shape))
+    return {
+        source: {label: _laid_over(film, saliency_map) for label, saliency_map in by_class.items()}
+        for source, by_class in finding.saliency.items()
+    }
+
+
+def _laid_over(film: NDArray[np.uint8], saliency_map: NDArray[np.float32]) -> NDArray[np.uint8]:
+    levels = _levels(lay_on_film(saliency_map, *film.shape))
     # Colour and opacity follow from the level alone: looked up, in bytes, it is several times as fast as in floats.
     shown = cv2.multiply(film, cv2.LUT(levels, _SHARE_OF_FILM), scale=1 / 255)
     colour = cv2.LUT(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB), _SHARE_OF_COLOUR)

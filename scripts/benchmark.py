@@ -1,10 +1,11 @@
 """Benchmark whole requests, the models alone, starts, memory and many clients, side by side with the usual way.
 
     python scripts/benchmark.py --json runs/benchmark.json     # some minutes on two cores
-    python scripts/benchmark.py --quick                        # within 50 seconds
+    python scripts/benchmark.py --quick                        # within 50 seconds, once the weights are converted
 
 Each call is measured in turn, round by round, so that a noisy machine disturbs all alike; the ratios are what to read.
-Milliseconds are of this machine, now. The usual way is in scripts/usual_way.py.
+Milliseconds are of this machine, now. The usual way is in scripts/usual_way.py. Servers take 200 films in the queue and
+any number from one address, as no server does by default: 64 clients would be told "busy".
 
 --quick leaves out torch, the first start that converts, the usual way's own start, larger films, batches, 4 and 64
 clients, gathering and kept answers, and takes from PNEUMONET_CACHE_DIR what was converted before; what it prints has
@@ -14,6 +15,7 @@ the same names.
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
+_BEGUN: Final = time.perf_counter()
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pneumonet.engines.graph import open_graph
@@ -37,6 +40,7 @@ from scripts.timed import (
     Calls,
     ask,
     enlarged,
+    every_map,
     explained,
     figures,
     many_clients,
@@ -130,6 +134,7 @@ def measure(effort: Effort, given: Sequence[str]) -> dict[str, Any]:
         report["usual_start"] = usual_start(report["input_size"], films[0])
     report["films"] = [example.title for example in load_examples()]
     report["provenance"] = provenance(chosen, "benchmark", given) | machine()
+    report["command_seconds"] = time.perf_counter() - _BEGUN
     return report
 
 
@@ -149,6 +154,8 @@ def _in_this_process(models: Mapping[str, PneumoNet], films: Sequence[bytes], ef
         name: lambda data, m=model: whole_request(m, data)  # type: ignore[misc]
         for name, model in models.items()
     }
+    every = f"{chosen}, every map drawn"
+    calls = {**calls, every: lambda data: every_map(best, data)}
     requests = side_by_side(films, calls, rounds)
     ways = {
         "with maps": lambda data: whole_request(best, data),
@@ -160,6 +167,7 @@ def _in_this_process(models: Mapping[str, PneumoNet], films: Sequence[bytes], ef
     medians = {name: float(np.median(values)) for name, values in requests.items()}
     report: dict[str, Any] = {
         "speedup_whole_request": medians[USUAL] / medians[chosen],
+        "speedup_every_map_drawn": medians[USUAL] / medians[every],
         "explain_over_predict": explaining["explained"] / explaining["predicted"],
         "request_with_maps_over_disable_cam": explaining["with maps"] / explaining["with disable_cam"],
         "whole_request": {name: figures(values) for name, values in requests.items()},
@@ -210,7 +218,7 @@ def _served(cache: Path, films: Sequence[bytes], effort: Effort) -> dict[str, An
                 if effort.is_whole:
                     ask(address, enlarged(films[0], _LARGEST, quality=80))
                     report["peak_memory_with_largest_film_mib"] = peak_memory_mib(pid)
-    # The least of all numbers of clients, so that a fall under many is not hidden behind the best.
+    # The least of all numbers of clients; that it does not fall as they grow is a bar of its own.
     report["films_per_second"] = min(row["films_per_second"] for row in clients["one by one"].values())
     report["clients"] = clients
     if effort.is_whole:
@@ -235,7 +243,19 @@ def bars(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         met = value >= asked if direction == "at least" else value <= asked
         rows.append({"bar": name, "asked": f"{direction} {asked:g}", "measured": value, "met": met})
     for way, by_clients in report["clients"].items():
+        most = 0.0
         for clients, row in by_clients.items():
+            if most:
+                rate = row["films_per_second"]
+                rows.append(
+                    {
+                        "bar": f"films a second of {clients} clients, {way}",
+                        "asked": f"at least {most:.2f}, the most of fewer clients",
+                        "measured": rate,
+                        "met": rate >= most,
+                    }
+                )
+            most = max(most, row["films_per_second"])
             asked = _FAIR * row["fair_seconds"]
             rows.append(
                 {

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
-from pneumonet.rendering import data_uri, overlay
+from pneumonet.rendering import data_uri, overlay, overlays
 from pneumonet.saliency import grad_cam, scaled
 from scripts.load_test import ROOT, TLS, server
 
@@ -67,6 +67,16 @@ def whole_request(model: PneumoNet, data: bytes, maps: bool = True) -> str:
     finding = model.predict(data, force=True, saliency=maps)
     picture = data_uri(overlay(finding)) if maps else None
     return json.dumps(finding.answer("benchmark", 0.0) | {"gradcam_image": picture})
+
+
+def every_map(model: PneumoNet, data: bytes) -> str:
+    """Answer a film's bytes as /explain does: each class's map of each backbone and of both, drawn as PNG."""
+    finding = model.predict(data, force=True)
+    maps = {
+        source: {label: data_uri(picture) for label, picture in by_class.items()}
+        for source, by_class in overlays(finding).items()
+    }
+    return json.dumps(finding.answer("benchmark", 0.0) | {"gradcam": maps})
 
 
 def stops(model: PneumoNet, films: Sequence[bytes], rounds: int) -> dict[str, float]:

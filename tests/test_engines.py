@@ -2,14 +2,18 @@
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import torch
 
@@ -151,6 +155,40 @@ def test_a_damaged_conversion_is_made_anew(
     assert graph._cached(folder) is not None, "whole again; not compared by size, as OpenVINO numbers its graphs"
 
 
+def test_what_a_killed_conversion_left_goes_with_the_next_but_for_one_under_way(
+    tiny_snapshot: Path, tmp_path: Path
+) -> None:
+    left, under_way = (tmp_path / "engines" / f".partial-{name}" for name in ("left", "under_way"))
+    for folder in (left, under_way):
+        (folder / "graph").mkdir(parents=True)
+        (folder / "graph" / "graph.bin").write_bytes(bytes(9))
+    os.utime(left, (time.time() - 90_000,) * 2)
+    open_graph(tiny_snapshot, SnapshotConfig.read(tiny_snapshot), tmp_path)
+    assert not left.exists()
+    assert under_way.exists()
+
+
+@pytest.mark.parametrize(("value", "threads"), [("1", 1), ("1,2", 1), ("", None), ("many", None), ("0", None)])
+def test_openvino_keeps_to_openmp_s_number_of_threads(
+    tiny_snapshot: Path,
+    converted: tuple[Path, Mapping[str, np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    threads: int | None,
+) -> None:
+    asked = []
+
+    class Core(openvino.Core):
+        def compile_model(self, model: Any, device: str, options: dict[str, Any]) -> Any:
+            asked.append(options.get("INFERENCE_NUM_THREADS"))
+            return super().compile_model(model, device, options)
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    OpenVinoEngine.open(tiny_snapshot, SnapshotConfig.read(tiny_snapshot), converted[0])
+    assert asked == [threads]
+
+
 def test_a_cache_that_cannot_be_written_costs_a_conversion_and_says_so(
     tiny_snapshot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,3 +281,17 @@ def test_cuda_gives_the_cpu_s_features(tiny_snapshot: Path) -> None:
     by_cpu, by_cuda = (TorchEngine.open(tiny_snapshot, config, place).features(batch) for place in ("cpu", "cuda"))
     for name, features in by_cpu.items():
         np.testing.assert_allclose(by_cuda[name], features, atol=1e-2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_a_whole_answer_on_cuda_is_the_cpu_s(tiny_snapshot: Path) -> None:
+    film = encoded(phantom())
+    by_cpu, by_cuda = (
+        PneumoNet.from_pretrained(tiny_snapshot, engine="torch", device=place).predict(film, force=True)
+        for place in ("cpu", "cuda")
+    )
+    assert by_cuda.label == by_cpu.label
+    assert by_cuda.probabilities == pytest.approx(by_cpu.probabilities, abs=1e-2)
+    for source, by_class in by_cpu.saliency.items():
+        for label, saliency_map in by_class.items():
+            np.testing.assert_allclose(by_cuda.saliency[source][label], saliency_map, atol=5e-2)

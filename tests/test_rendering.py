@@ -1,6 +1,7 @@
 """Pictures: right size, right place, unchanged where nothing is to be said."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,6 +50,16 @@ def test_an_empty_map_leaves_the_film_as_it_is() -> None:
     film = _ramp(64, 80)
     picture = rendering.overlay(_finding(film, np.zeros((4, 4))))
     np.testing.assert_array_equal(picture, np.repeat(np.round(film * 255)[..., None], 3, axis=2))
+
+
+def test_every_map_s_overlay_is_the_one_that_is_drawn_alone() -> None:
+    one, other = np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[::-1].copy()
+    finding = replace(_finding(_ramp(900, 1000), one), saliency={ENSEMBLE: {"NORMAL": one}, "member": {"VIRAL": other}})
+    drawn = rendering.overlays(finding)
+    assert {source: list(by_class) for source, by_class in drawn.items()} == {ENSEMBLE: ["NORMAL"], "member": ["VIRAL"]}
+    for source, label in ((ENSEMBLE, "NORMAL"), ("member", "VIRAL")):
+        np.testing.assert_array_equal(drawn[source][label], rendering.overlay(finding, label, source))
+    assert (drawn[ENSEMBLE]["NORMAL"] != drawn["member"]["VIRAL"]).any()
 
 
 def test_a_large_film_is_made_smaller_with_its_aspect() -> None:

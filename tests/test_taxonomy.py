@@ -19,7 +19,9 @@ def test_risk_as_the_customer_words_it(label: str, confidence: float, wording: s
     assert risk_of(label, confidence, {label}).value == wording
 
 
-@pytest.mark.parametrize("others", [{BACTERIAL}, {VIRAL}, {BACTERIAL, VIRAL}], ids=", ".join)
+@pytest.mark.parametrize(
+    "others", [{BACTERIAL}, {VIRAL}, {BACTERIAL, VIRAL}], ids=lambda others: ", ".join(sorted(others))
+)
 def test_no_risk_is_spoken_of_only_where_normal_alone_is_left(others: set[str]) -> None:
     assert risk_of(NORMAL, 0.99, {NORMAL} | others) is Risk.INDETERMINATE
     assert risk_of(NORMAL, 0.99, others) is Risk.INDETERMINATE

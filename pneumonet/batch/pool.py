@@ -20,8 +20,8 @@ from pneumonet.errors import InternalError, ModelUnavailableError, PneumoNetErro
 _GROUPS_AT_A_WORKER: Final = 2
 _MOST_DEATHS_OF_A_FILM: Final = 2
 _MOST_FAILED_STARTS: Final = 3
-# For a model that is pulled from a Hub and converted, over a slow line and on a busy machine.
-_LOADING_SECONDS: Final = 900
+# Another machine of a cluster pulls the model first, up to a gigabyte over a slow line, and converts it.
+_LOADING_SECONDS: Final = 1800
 
 
 class WorkerPool:

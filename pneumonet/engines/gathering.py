@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,23 +29,15 @@ class GatheringEngine:
     everybody who has come by then.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        wait_seconds: float = 0.010,
-        max_films: int = 16,
-        on_pass: Callable[[int], object] = lambda films: None,
-    ) -> None:
+    def __init__(self, engine: Engine, *, wait_seconds: float = 0.010, max_films: int = 16) -> None:
         """Wrap an engine.
 
         Args:
             engine: What runs the passes.
             wait_seconds: How long a film may wait for others to come while nothing else runs.
             max_films: How many films are enough to wait no longer.
-            on_pass: Called with the number of films of each pass.
         """
-        self.engine, self.wait_seconds, self.max_films, self.on_pass = engine, wait_seconds, max_films, on_pass
+        self.engine, self.wait_seconds, self.max_films = engine, wait_seconds, max_films
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.heads: Mapping[str, Head] = engine.heads
         self._waiting: list[_Asked] = []
@@ -83,7 +75,6 @@ class GatheringEngine:
         try:
             films = np.concatenate([asked.batch for asked in gathered])
             features = self.engine.features(films)
-            self.on_pass(len(films))
             first = 0
             for asked in gathered:
                 last = first + len(asked.batch)

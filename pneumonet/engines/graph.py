@@ -24,6 +24,8 @@ _GRAPH: Final = "graph.xml"
 _HEADS: Final = "heads.safetensors"
 _FILES: Final = (_GRAPH, "graph.bin", _HEADS)
 _DIGESTS: Final = "digests.json"
+_PARTIAL: Final = ".partial-"
+_LEFT_AFTER_SECONDS: Final = 86_400
 # Raised where the conversion comes to mean something else: what an older PneumoNet cached is then not taken.
 _CONVERSION: Final = 1
 
@@ -95,7 +97,11 @@ def _keep(graph: Graph, folder: Path) -> None:
     import openvino as ov
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
+    for left in folder.parent.glob(f"{_PARTIAL}*"):
+        # Of a process that was killed meanwhile; a younger one may be another's that converts now.
+        if time.time() - left.stat().st_mtime > _LEFT_AFTER_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as partial:
         fresh = Path(partial) / "graph"
         fresh.mkdir()
         # The snapshot's weights are float16, so that nothing is lost.

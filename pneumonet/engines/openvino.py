@@ -41,8 +41,10 @@ class OpenVinoEngine:
             precision = "bfloat16" if has_bfloat16 else "float32"
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-        if threads := os.environ.get("OMP_NUM_THREADS", ""):
-            # PyTorch keeps to it by itself; several workers on one machine share its cores by it.
+        # PyTorch keeps to it by itself; several workers on one machine share its cores by it. A list is one by level of
+        # nesting (OpenMP 5.2, section 21.1.2), and what is no number is as if it was not set.
+        threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        if threads.isdecimal() and int(threads):
             options["INFERENCE_NUM_THREADS"] = int(threads)
         compiled: Any = core.compile_model(graph.read(core), "CPU", options)
         self.precision = precision

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.language import ENGLISH, Language
-from pneumonet.rendering import data_uri, overlay, png
+from pneumonet.rendering import data_uri, overlay, overlays, png
 from pneumonet.web.answers import fault, log_refusal, milliseconds_since, refusals_logged
 from pneumonet.web.languages import language_asked
 from pneumonet.web.request_id import new_request_id
@@ -95,8 +95,8 @@ def _path_of(file: Any) -> str | None:
 
 def _maps(finding: Finding) -> dict[str, dict[str, str]]:
     return {
-        source: {label: data_uri(overlay(finding, label, source)) for label in by_class}
-        for source, by_class in finding.saliency.items()
+        source: {label: data_uri(picture) for label, picture in by_class.items()}
+        for source, by_class in overlays(finding).items()
     }
 
 

@@ -13,9 +13,9 @@ def imported_at_start() -> Iterator[None]:
 
     Garbage is not collected meanwhile, and what is there afterwards is never looked through again (`gc.freeze`).
 
-    Gradio writes no type stubs: `gradio.component_meta` reads, parses and rewrites a `.pyi` file beside the module of
-    every component, at every import. Editors read them; nothing that runs does. It leaves out a class for which
-    `inspect.getfile` raises OSError, as for one that no file holds.
+    Gradio looks after no type stubs: `gradio.component_meta` reads, parses and compares the `.pyi` file beside the
+    module of every component, at every import, and writes it where it differs. Editors read them; nothing that runs
+    does. It leaves out a class for which `inspect.getfile` raises OSError, as for one that no file holds.
     """
     getfile = inspect.getfile
 

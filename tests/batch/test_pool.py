@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import threading
 import time
 from collections import deque
 from dataclasses import replace
@@ -68,9 +69,35 @@ def test_a_worker_that_hangs_while_it_loads_costs_no_film(
 ) -> None:
     monkeypatch.setattr(pool_module, "_LOADING_SECONDS", 0)
     monkeypatch.setattr(scripted, "silent", {2, 3})
-    with WorkerPool(_job(tmp_path), 2) as pool:
-        assert sorted(_codes(pool, *"abcdef")) == list("abcdef")
+    codes: list[str] = []
+
+    def answer() -> None:
+        with WorkerPool(_job(tmp_path), 2) as pool:
+            codes.extend(_codes(pool, *"abcdef"))
+
+    # In a thread that may be left: a pool that waits for the silent ones does so for ever.
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert sorted(codes) == list("abcdef")
     assert scripted.started == 4, "the second worker, started anew twice"
+
+
+def test_films_that_are_sent_while_the_model_is_loaded_buy_no_time(
+    tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = WorkerProcess(_job(tiny_snapshot), queue.Queue())
+    try:
+        begun = process.since
+        time.sleep(0.01)
+        process.send((("a", "a"),))
+        assert process.since == begun
+        process.become_ready()
+        assert process.since > begun, "the films' own time begins"
+    finally:
+        process.close(at_once=True)
 
 
 def test_a_film_that_hung_once_is_answered_the_second_time(tiny_snapshot: Path, films: list[Film]) -> None:

@@ -20,7 +20,6 @@ import pytest
 from pneumonet.finding import NO_FILM, Finding
 from pneumonet.model import PneumoNet
 from pneumonet.radiograph import Radiograph
-from pneumonet.rendering import overlay
 from pneumonet.settings import Settings
 from pneumonet.web import answering, endpoints, reporting, service, ui
 from pneumonet.web.held import offers
@@ -135,17 +134,20 @@ def test_what_is_drawn_of_an_answer_counts_as_part_of_it(
 ) -> None:
     present = []
 
-    def drawn(finding: Finding, *names: str) -> Any:
-        present.append(server.service.films.present)
-        return overlay(finding, *names)
+    def watched(draw: Callable[[Finding], Any]) -> Callable[[Finding], Any]:
+        def drawn(finding: Finding) -> Any:
+            present.append(server.service.films.present)
+            return draw(finding)
 
-    for door in (answering, endpoints):
-        monkeypatch.setattr(door, "overlay", drawn)
+        return drawn
+
+    for door, name in ((answering, "overlay"), (endpoints, "overlay"), (endpoints, "overlays")):
+        monkeypatch.setattr(door, name, watched(getattr(door, name)))
     assert server.post(FILM).json()["gradcam_image"]
     for name in ("predict", "explain"):
         assert server.ask_raw([server.upload(FILM)], name)[0] == "complete"
     assert set(present) == {1}
-    assert len(present) == 2 + 9
+    assert len(present) == 3
     monkeypatch.setattr(answering, "overlay", lambda finding: 1 // 0)
     caplog.set_level("INFO", "pneumonet.requests")
     caplog.clear()
