@@ -7,8 +7,8 @@ Each call is measured in turn, round by round, so that a noisy machine disturbs 
 Milliseconds are of this machine, now. The usual way is in scripts/usual_way.py. Servers take 200 films in the queue and
 any number from one address, as no server does by default: 64 clients would be told "busy".
 
---quick leaves out torch, the first start that converts, the usual way's own start, larger films, batches, 4 and 64
-clients, gathering and kept answers, and takes from PNEUMONET_CACHE_DIR what was converted before; what it prints has
+--quick leaves out a film, torch, the first start that converts, the usual way's own start, larger films, batches, 4 and
+64 clients, gathering and kept answers, and takes from PNEUMONET_CACHE_DIR what was converted before; what it prints has
 the same names.
 """
 
@@ -74,13 +74,15 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        rounds: How often each call is measured on each film.
+        films: How many of the page's examples are measured.
+        rounds: How often each call is measured on each of them.
         clients: How many clients at once, in turn.
         seconds: How long each number of them asks.
         batches: Sizes of the batches.
         is_whole: Whether the arms are measured that take minutes.
     """
 
+    films: int
     rounds: int
     clients: tuple[int, ...]
     seconds: float
@@ -88,8 +90,8 @@ class Effort:
     is_whole: bool
 
 
-WHOLE: Final = Effort(rounds=20, clients=(1, 4, 16, 64), seconds=15, batches=(1, 8, 32), is_whole=True)
-QUICK: Final = Effort(rounds=2, clients=(1, 16), seconds=1.5, batches=(), is_whole=False)
+WHOLE: Final = Effort(films=4, rounds=20, clients=(1, 4, 16, 64), seconds=15, batches=(1, 8, 32), is_whole=True)
+QUICK: Final = Effort(films=3, rounds=2, clients=(1, 16), seconds=1.5, batches=(), is_whole=False)
 
 
 def engines(cache_dir: Path, is_whole: bool) -> dict[str, PneumoNet]:
@@ -119,7 +121,8 @@ def measure(effort: Effort, given: Sequence[str]) -> dict[str, Any]:
         effort: How much of them.
         given: The command's arguments, which the report repeats.
     """
-    films = [example.read() for example in load_examples()]
+    examples = load_examples()[: effort.films]
+    films = [example.read() for example in examples]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) if effort.is_whole else Settings.from_environment().cache_dir
         cold = _cold_start(cache, films[0]) if effort.is_whole else {}
@@ -132,7 +135,7 @@ def measure(effort: Effort, given: Sequence[str]) -> dict[str, Any]:
     report["input_size"] = chosen.snapshot.config.input.size
     if effort.is_whole:
         report["usual_start"] = usual_start(report["input_size"], films[0])
-    report["films"] = [example.title for example in load_examples()]
+    report["films"] = [example.title for example in examples]
     report["provenance"] = provenance(chosen, "benchmark", given) | machine()
     report["command_seconds"] = time.perf_counter() - _BEGUN
     return report

@@ -170,7 +170,7 @@ class TestReport:
         assert "| png |" in out
 
     def test_the_whole_one_has_the_slow_arms_too_and_hides_no_fall(self) -> None:
-        effort = benchmark.Effort(rounds=1, clients=(1, 4, 16, 64), seconds=0, batches=(1, 2), is_whole=True)
+        effort = benchmark.Effort(films=4, rounds=1, clients=(1, 4, 16, 64), seconds=0, batches=(1, 2), is_whole=True)
         report = benchmark.measure(effort, [])
         assert report.keys() >= TOP_LEVEL | SLOW_ARMS
         assert report["films_per_second"] == 5, "that of one client, the least"
