@@ -106,10 +106,16 @@ def test_an_overlay_folder_that_cannot_be_is_a_sentence(film: Path, capsys: pyte
     assert "cannot be made" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder whose cache is shared: converting the weights takes most of a start."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.mark.parametrize(
     "name", ["p\u00e4.png", "two\nlines.png", "bad\udcff.png"], ids=["umlaut", "newline", "not-utf8"]
 )
-def test_any_file_name_is_one_row_on_any_terminal(tiny_snapshot: Path, tmp_path: Path, name: str) -> None:
+def test_any_file_name_is_one_row_on_any_terminal(tiny_snapshot: Path, home: Path, tmp_path: Path, name: str) -> None:
     film = tmp_path / name
     film.write_bytes(encoded(phantom()))
     process = subprocess.run(
@@ -117,7 +123,7 @@ def test_any_file_name_is_one_row_on_any_terminal(tiny_snapshot: Path, tmp_path:
         env={
             "PNEUMONET_MODEL": str(tiny_snapshot),
             "PATH": "",
-            "HOME": str(tmp_path),
+            "HOME": str(home),
             "PYTHONIOENCODING": "ascii:strict",
         },
         cwd=Path(__file__).parents[1],

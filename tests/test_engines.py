@@ -155,17 +155,19 @@ def test_a_damaged_conversion_is_made_anew(
     assert graph._cached(folder) is not None, "whole again; not compared by size, as OpenVINO numbers its graphs"
 
 
-def test_what_a_killed_conversion_left_goes_with_the_next_but_for_one_under_way(
-    tiny_snapshot: Path, tmp_path: Path
+def test_what_a_killed_conversion_left_goes_with_a_later_start_but_for_one_under_way(
+    tiny_snapshot: Path, converted: tuple[Path, Mapping[str, np.ndarray]], tmp_path: Path
 ) -> None:
+    shutil.copytree(converted[0], tmp_path, dirs_exist_ok=True)
     left, under_way = (tmp_path / "engines" / f".partial-{name}" for name in ("left", "under_way"))
     for folder in (left, under_way):
         (folder / "graph").mkdir(parents=True)
         (folder / "graph" / "graph.bin").write_bytes(bytes(9))
-    os.utime(left, (time.time() - 90_000,) * 2)
+    os.utime(left, (time.time() - 4000,) * 2)
     open_graph(tiny_snapshot, SnapshotConfig.read(tiny_snapshot), tmp_path)
     assert not left.exists()
     assert under_way.exists()
+    assert len(list((tmp_path / "engines").iterdir())) == 2, "and the conversion"
 
 
 @pytest.mark.parametrize(("value", "threads"), [("1", 1), ("1,2", 1), ("", None), ("many", None), ("0", None)])

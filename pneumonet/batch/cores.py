@@ -35,8 +35,8 @@ def films_a_pass(device: str) -> int:
     >>> films_a_pass("cpu"), films_a_pass("cuda")
     (1, 8)
     """
-    # A shared pass moves a probability's seventh digit with the films that share it: on a CPU, where it gains a fifth
-    # at most, a film's row stays the same however often the batch is stopped and by whatever engine it runs.
+    # A shared pass moves a probability's seventh digit with the films that share it: on a CPU, where OpenVINO gains a
+    # fifth by it at most, a film's row stays the same however often the batch is stopped and on whatever it runs.
     return 1 if device == "cpu" else _FILMS_AN_ACCELERATOR_S_PASS
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ _HEADS: Final = "heads.safetensors"
 _FILES: Final = (_GRAPH, "graph.bin", _HEADS)
 _DIGESTS: Final = "digests.json"
 _PARTIAL: Final = ".partial-"
-_LEFT_AFTER_SECONDS: Final = 86_400
+_LEFT_AFTER_SECONDS: Final = 3600
 # Raised where the conversion comes to mean something else: what an older PneumoNet cached is then not taken.
 _CONVERSION: Final = 1
 
@@ -61,6 +62,7 @@ def open_graph(snapshot_path: Path, config: SnapshotConfig, cache_dir: Path) -> 
         SnapshotError: If a member's weights do not fit.
     """
     folder = cache_dir / "engines" / _folder_name(config)
+    _sweep(folder.parent)
     if (cached := _cached(folder)) is not None:
         return cached
     _log.info("converting the backbones for OpenVINO, once for each snapshot")
@@ -93,14 +95,19 @@ def _cached(folder: Path) -> Graph | None:
     return None
 
 
+def _sweep(engines: Path) -> None:
+    """Remove what processes left that were killed while they kept a conversion, which takes seconds."""
+    for left in engines.glob(f"{_PARTIAL}*"):
+        # Another process may do the same, or end what it was at.
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFT_AFTER_SECONDS:
+                shutil.rmtree(left)
+
+
 def _keep(graph: Graph, folder: Path) -> None:
     import openvino as ov
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f"{_PARTIAL}*"):
-        # Of a process that was killed meanwhile; a younger one may be another's that converts now.
-        if time.time() - left.stat().st_mtime > _LEFT_AFTER_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as partial:
         fresh = Path(partial) / "graph"
         fresh.mkdir()

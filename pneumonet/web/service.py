@@ -142,8 +142,8 @@ class Service:
         observed = ObservedEngine(engine, self.metrics.batch_size.observe)
         wait_ms = self.settings.batch_wait_ms
         if wait_ms is None:
-            # On a CPU shared passes answer a fifth more films at most (docs/performance.md), for sixteen films' memory,
-            # and an answer's last digit goes with who shares them.
+            # On a CPU OpenVINO answers a fifth more films at most by shared passes (docs/performance.md), for sixteen
+            # films' memory, and an answer's last digit goes with who shares them.
             wait_ms = 0 if engine.device == "cpu" else _GATHERING_WAIT_MS
         return run_by(model, self._gathering(observed, wait_ms / 1000) if wait_ms else observed)
 

@@ -59,6 +59,7 @@ def test_the_figures_in_the_text_follow_too() -> None:
         f"T = 120 costs {hours * PRICE:.0f} a day",
         f"({two} vCPU, {two * 24} vCPU-hours a day)",
         f"{films * 0.4:.0f} MB/s",
+        f"Up to S = {workers * held._HELD_BYTES / VISITORS / 1e6:.2f} MB {workers} workers do",
         f"{workers} · ({Settings().max_waiting} + {service._AT_ONCE}) = {present} films",
         f"other {VISITORS - present:,} are told",
         f"10,000 / ({workers} · r) = {VISITORS / (workers * rate):.0f} s",

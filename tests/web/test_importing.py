@@ -42,7 +42,9 @@ def test_a_start_has_gradio_parse_and_write_no_type_stubs(tmp_path: Path, main: 
     script.write_text(_SCRIPT.replace("{main}", main))
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "PNEUMONET_HOST": "192.0.2.1"}
 
-    process = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300
+    )
 
     assert process.returncode == 0, process.stderr
     assert "cannot listen" in process.stderr
