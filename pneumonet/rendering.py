@@ -63,11 +63,11 @@ def overlay(finding: Finding, label: str | None = None, source: str = ENSEMBLE) 
     return _laid_over(film_image(finding.film, OVERLAY_SIDE), finding.saliency[source][label or finding.label])
 
 
-def overlays(finding: Finding) -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """Return what `overlay` does of every map, by source and class; the film is made smaller but once."""
+def overlays(finding: Finding) -> dict[str, dict[str, str]]:
+    """Return what `overlay` draws of every map as PNG data URIs, by source and class; the film is reduced but once."""
     film = film_image(finding.film, OVERLAY_SIDE)
     return {
-        source: {label: _laid_over(film, saliency_map) for label, saliency_map in by_class.items()}
+        source: {label: data_uri(_laid_over(film, saliency_map)) for label, saliency_map in by_class.items()}
         for source, by_class in finding.saliency.items()
     }
 

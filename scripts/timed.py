@@ -72,11 +72,7 @@ def whole_request(model: PneumoNet, data: bytes, maps: bool = True) -> str:
 def every_map(model: PneumoNet, data: bytes) -> str:
     """Answer a film's bytes as /explain does: each class's map of each backbone and of both, drawn as PNG."""
     finding = model.predict(data, force=True)
-    maps = {
-        source: {label: data_uri(picture) for label, picture in by_class.items()}
-        for source, by_class in overlays(finding).items()
-    }
-    return json.dumps(finding.answer("benchmark", 0.0) | {"gradcam": maps})
+    return json.dumps(finding.answer("benchmark", 0.0) | {"maps": overlays(finding)})
 
 
 def stops(model: PneumoNet, films: Sequence[bytes], rounds: int) -> dict[str, float]:

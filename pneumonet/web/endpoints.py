@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pneumonet.errors import BadRequestError, PneumoNetError
 from pneumonet.finding import Finding
 from pneumonet.language import ENGLISH, Language
-from pneumonet.rendering import data_uri, overlay, overlays, png
+from pneumonet.rendering import overlay, overlays, png
 from pneumonet.web.answers import fault, log_refusal, milliseconds_since, refusals_logged
 from pneumonet.web.languages import language_asked
 from pneumonet.web.request_id import new_request_id
@@ -40,7 +40,7 @@ def add_endpoints(service: Service) -> None:
         return answer, _file_data(outputs.put(picture, "overlay.png"))
 
     async def explain(file: Any, request: gr.Request, force: Any = False) -> dict[str, Any]:
-        answer, maps = await _answer(service, file, force, request, _maps)
+        answer, maps = await _answer(service, file, force, request, overlays)
         return answer | {"maps": maps}
 
     film = gr.File(label="chest film: JPEG, PNG, TIFF, WebP, BMP or DICOM", visible=False)
@@ -91,13 +91,6 @@ def _path_of(file: Any) -> str | None:
     if not isinstance(path, str):
         raise BadRequestError("Expected an uploaded file.", hint=_HOW_TO_SEND)
     return path
-
-
-def _maps(finding: Finding) -> dict[str, dict[str, str]]:
-    return {
-        source: {label: data_uri(picture) for label, picture in by_class.items()}
-        for source, by_class in overlays(finding).items()
-    }
 
 
 def _file_data(path: str) -> dict[str, Any]:

@@ -19,10 +19,18 @@ from pneumonet.batch.process import Film, Group, WorkerProcess
 from pneumonet.errors import ModelUnavailableError
 from tests.batch.conftest import HANG_ONCE, film, harm
 
+_HANG = "import time\ntime.sleep(600)\n"
+
 
 def _job(snapshot: Path, film_seconds: float = 120) -> Job:
     environment = {"PNEUMONET_MODEL": str(snapshot), "PNEUMONET_DEVICE": "cpu"}
     return Job(environment, "local-1", False, 1, film_seconds)
+
+
+def _before_loading(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Have every worker run code before its own."""
+    (folder / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 @pytest.fixture
@@ -44,8 +52,7 @@ def test_a_model_that_cannot_be_loaded_is_told_as_the_worker_tells_it(tiny_snaps
 def test_workers_that_die_while_they_load_are_given_up(
     tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    _before_loading(tmp_path, monkeypatch, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     with pytest.raises(ModelUnavailableError, match="exit code -9") as raised, WorkerPool(_job(tiny_snapshot), 2):
         pass
     assert "--workers" in raised.value.hint
@@ -54,8 +61,7 @@ def test_workers_that_die_while_they_load_are_given_up(
 def test_workers_that_hang_while_they_load_are_given_up(
     tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    _before_loading(tmp_path, monkeypatch, _HANG)
     monkeypatch.setattr(pool_module, "_LOADING_SECONDS", 1)
     started = time.monotonic()
     with pytest.raises(ModelUnavailableError, match="within 1 seconds") as raised, WorkerPool(_job(tiny_snapshot), 2):
@@ -86,8 +92,7 @@ def test_a_worker_that_hangs_while_it_loads_costs_no_film(
 def test_films_that_are_sent_while_the_model_is_loaded_buy_no_time(
     tiny_snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    _before_loading(tmp_path, monkeypatch, _HANG)
     process = WorkerProcess(_job(tiny_snapshot), queue.Queue())
     try:
         begun = process.since
@@ -155,10 +160,8 @@ def test_what_a_library_prints_before_the_model_is_loaded_is_noise(
 ) -> None:
     noise = [b"Loading a library\n", b'{"an": "object"}\n[1]\n\xff\n', b"[" * 100_000 + b"\n", b"half a line"]
     (tmp_path / "printed").write_bytes(b"".join(noise))
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import os\nfor line in open({str(tmp_path / 'printed')!r}, 'rb'):\n    os.write(1, line)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    printing = f"import os\nfor line in open({str(tmp_path / 'printed')!r}, 'rb'):\n    os.write(1, line)\n"
+    _before_loading(tmp_path, monkeypatch, printing)
     (tmp_path / "film.jpg").write_bytes(film(1))
     with WorkerPool(_job(tiny_snapshot)) as pool:
         assert pool.device == "cpu"
